@@ -1,0 +1,85 @@
+//! What can go wrong in the store, by what a caller can do about it.
+
+use std::path::PathBuf;
+
+/// Why the store refused or failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file system or object store failed; the outcome of a write is known to be "not done" or was compared after.
+    #[error("{what}: {source}")]
+    Storage {
+        /// What was being done, with the path.
+        what: String,
+        /// The cause.
+        source: object_store::Error,
+    },
+    /// A local directory cannot be used.
+    #[error("{path}: {source}")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The Delta log of a table cannot be read or written.
+    #[error("table {table}: {source}")]
+    Delta {
+        /// The table.
+        table: String,
+        /// The cause.
+        source: Box<deltalake_core::DeltaTableError>,
+    },
+    /// A Parquet file cannot be read or written.
+    #[error("table {table}, file {file}: {source}")]
+    Parquet {
+        /// The table.
+        table: String,
+        /// The file, relative to the table.
+        file: String,
+        /// The cause.
+        source: parquet::errors::ParquetError,
+    },
+    /// Columns cannot be built or compared.
+    #[error("table {table}: {source}")]
+    Arrow {
+        /// The table.
+        table: String,
+        /// The cause.
+        source: arrow::error::ArrowError,
+    },
+    /// No table of this name.
+    #[error("there is no table {0}")]
+    NoTable(String),
+    /// A table on disk is not what this program writes: newer, older or foreign.
+    #[error("table {table} cannot be used: {reason}")]
+    Foreign {
+        /// The table.
+        table: String,
+        /// What is different.
+        reason: String,
+    },
+    /// Another writer changed the table meanwhile; nothing of ours was written. Load it again and repeat.
+    #[error("table {table}: another writer was there first: {reason}")]
+    Conflict {
+        /// The table.
+        table: String,
+        /// What the other did.
+        reason: String,
+    },
+    /// A check that guards against loss or doubling failed; nothing was written.
+    #[error("table {table}: refused: {reason}")]
+    Refused {
+        /// The table.
+        table: String,
+        /// Which check, with both figures.
+        reason: String,
+    },
+    /// Rows that do not fit the table's schema were handed over.
+    #[error("table {table}: rows do not fit: {reason}")]
+    Rows {
+        /// The table.
+        table: String,
+        /// What does not fit.
+        reason: String,
+    },
+}
