@@ -1,0 +1,124 @@
+//! The command line: what can be asked, and which module answers.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{alerts, collect, config_commands, dead_letters, demo, doctor, jobs, logs, query, registry, run, serve};
+use crate::{setup, simulate};
+
+/// Smart-meter telemetry for water and electricity: collect, store, bill, alert.
+#[derive(Debug, Parser)]
+#[command(name = "meterlake", version, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Configuration file; without it the embedded defaults hold (see `meterlake config default`)
+    #[arg(long, short, global = true, value_name = "FILE", env = "METERLAKE_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// What is logged: a level, or directives such as `warn,meterlake_ingest=debug`
+    #[arg(long, global = true, value_name = "FILTER", env = "METERLAKE_LOG", default_value = "info")]
+    pub(crate) log: String,
+    /// How it is logged, on standard error
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+}
+
+/// Form of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run everything: supervise collect, jobs and serve as processes of their own
+    Run,
+    /// Collect readings from brokers and Modbus lines into the lake
+    Collect,
+    /// Derive usage, billing reads, alerts and profiles on schedule; compact the tables
+    Jobs,
+    /// Answer over HTTP: health and Prometheus metrics
+    Serve,
+    /// Show the whole way of a reading with simulated meters; needs nothing else
+    Demo(demo::DemoArgs),
+    /// Ask the lake with SQL
+    Query(query::QueryArgs),
+    /// Run one job now, or list what ran
+    #[command(subcommand)]
+    Job(jobs::JobCommand),
+    /// The registry: usage points, meters, installations, customers, network
+    #[command(subcommand)]
+    Registry(registry::RegistryCommand),
+    /// Alerts: list, acknowledge, assign, resolve
+    #[command(subcommand)]
+    Alerts(alerts::AlertsCommand),
+    /// Input that could not be read: list it, read it again after the map is mended
+    #[command(subcommand)]
+    DeadLetters(dead_letters::DeadLettersCommand),
+    /// Examine lake and journal; with --mend, repair what can be repaired
+    Doctor(doctor::DoctorArgs),
+    /// Simulated meters and recorded data as MQTT or Modbus traffic
+    #[command(subcommand)]
+    Simulate(simulate::SimulateCommand),
+    /// Check a configuration file: every problem at once, by line
+    CheckConfig {
+        /// The file
+        file: PathBuf,
+    },
+    /// The configuration itself
+    #[command(subcommand)]
+    Config(config_commands::ConfigCommand),
+}
+
+/// Parses the arguments, runs the command, and reports an error as one chain of causes.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    logs::init(&cli.global.log, cli.global.log_format);
+    let runtime = match setup::runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(dispatch(cli)) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+    let global = &cli.global;
+    match cli.command {
+        Command::CheckConfig { file } => return Ok(config_commands::check(&file)),
+        Command::Config(command) => return Ok(config_commands::run(&command)),
+        Command::Run => run::run(global).await?,
+        Command::Collect => collect::command(global).await?,
+        Command::Jobs => jobs::schedule(global).await?,
+        Command::Serve => serve::command(global).await?,
+        Command::Demo(args) => demo::run(&args).await?,
+        Command::Query(args) => query::run(global, &args).await?,
+        Command::Job(command) => jobs::run(global, &command).await?,
+        Command::Registry(command) => registry::run(global, &command).await?,
+        Command::Alerts(command) => alerts::run(global, &command).await?,
+        Command::DeadLetters(command) => dead_letters::run(global, &command).await?,
+        Command::Doctor(args) => return doctor::run(global, &args).await,
+        Command::Simulate(command) => return simulate::run(&command).await,
+    }
+    Ok(ExitCode::SUCCESS)
+}

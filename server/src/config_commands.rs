@@ -1,0 +1,42 @@
+//! `check-config` and `config default`.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use meterlake_config::Config;
+
+/// What can be asked of the configuration itself.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print the commented defaults, to start a file from
+    Default,
+}
+
+/// Prints the defaults.
+pub fn run(command: &ConfigCommand) -> ExitCode {
+    match command {
+        ConfigCommand::Default => print!("{}", Config::default_text()),
+    }
+    ExitCode::SUCCESS
+}
+
+/// Names every problem of a file, or says that there is none.
+pub fn check(file: &Path) -> ExitCode {
+    match Config::load(file) {
+        Ok(config) => {
+            println!(
+                "{}: right; {} MQTT brokers, {} Modbus lines with {} devices",
+                file.display(),
+                config.mqtt.len(),
+                config.modbus.len(),
+                config.modbus.iter().map(|line| line.devices.len()).sum::<usize>()
+            );
+            ExitCode::SUCCESS
+        }
+        Err(errors) => {
+            eprintln!("{errors}");
+            ExitCode::FAILURE
+        }
+    }
+}

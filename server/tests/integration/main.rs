@@ -1,0 +1,3 @@
+//! The product from outside: the workspace's edges, the command line, and the real binary against real peers.
+
+mod workspace;
