@@ -1,5 +1,8 @@
 //! Typed, validated configuration: what people write in files, read whole and refused with every problem at once.
 
+mod document;
 mod problem;
+mod quantity;
 
 pub use problem::{Problem, line_of};
+pub use quantity::{Ratio, bytes_text, duration_text, parse_bytes, parse_duration};

@@ -1,0 +1,421 @@
+//! Reads a TOML file by hand, so that all of its problems are told at once and each with its line.
+//!
+//! A [`Section`] is asked for its keys one by one; what is absent or wrong is `None`, and what is wrong is noted in the
+//! [`Document`]. Whatever was never asked for is an unknown key: it is noted when the section goes out of scope, so no
+//! reader can forget it. This module knows no key of any file.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use meterlake_model::parse_scaled;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::problem::{Problem, line_of};
+use crate::quantity::{self, Ratio};
+
+/// The file's name, its text, and what was found wrong so far.
+pub(crate) struct Document<'d> {
+    file: &'d str,
+    text: &'d str,
+    problems: RefCell<Vec<Problem>>,
+    /// Lines with syntax errors. They may hide keys, and what seems to stand on them is not told.
+    torn: Vec<usize>,
+}
+
+impl<'d> Document<'d> {
+    /// Parses the text as far as it goes; syntax errors become problems.
+    pub(crate) fn parse(file: &'d str, text: &'d str) -> (Self, Spanned<DeTable<'d>>) {
+        let (root, errors) = DeTable::parse_recoverable(text);
+        let problems: Vec<_> = errors
+            .iter()
+            .map(|error| {
+                let line = error.span().map(|span| line_of(text, span.start));
+                Problem { file: file.to_owned(), line, message: error.message().trim().replace('\n', "; ") }
+            })
+            .collect();
+        let torn = problems.iter().filter_map(|problem| problem.line).collect();
+        (Self { file, text, problems: RefCell::new(problems), torn }, root)
+    }
+
+    /// Notes a problem of one line.
+    pub(crate) fn note(&self, line: usize, message: impl Into<String>) {
+        if !self.torn.contains(&line) {
+            self.problems.borrow_mut().push(Problem::at(self.file, line, message));
+        }
+    }
+
+    /// Notes problems of other files that this one names.
+    pub(crate) fn note_all(&self, problems: impl IntoIterator<Item = Problem>) {
+        self.problems.borrow_mut().extend(problems);
+    }
+
+    /// All problems, by file and line.
+    pub(crate) fn into_problems(self) -> Vec<Problem> {
+        let mut problems = self.problems.into_inner();
+        problems.sort_by(|a, b| (a.file != self.file, &a.file, a.line).cmp(&(b.file != self.file, &b.file, b.line)));
+        problems.dedup();
+        problems
+    }
+
+    fn line(&self, span: std::ops::Range<usize>) -> usize {
+        line_of(self.text, span.start)
+    }
+}
+
+/// A value and the line it stands on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct At<T> {
+    pub(crate) value: T,
+    pub(crate) line: usize,
+}
+
+/// A table of the file, or its absence: then every key is absent.
+pub(crate) struct Section<'d> {
+    doc: &'d Document<'d>,
+    path: String,
+    table: Option<&'d DeTable<'d>>,
+    line: usize,
+    asked: Vec<&'static str>,
+}
+
+impl<'d> Section<'d> {
+    /// The whole file.
+    pub(crate) fn root(doc: &'d Document<'d>, root: &'d Spanned<DeTable<'d>>) -> Self {
+        Self { doc, path: String::new(), table: Some(root.get_ref()), line: 1, asked: Vec::new() }
+    }
+
+    /// The line of its header.
+    pub(crate) fn line(&self) -> usize {
+        self.line
+    }
+
+    /// The document that collects the problems.
+    pub(crate) fn document(&self) -> &'d Document<'d> {
+        self.doc
+    }
+
+    /// Notes a problem at a key's line, or at the header's where the key is absent. The message names the key.
+    pub(crate) fn refuse(&self, key: &str, message: impl fmt::Display) {
+        let line = self.find(key).map_or(self.line, |(line, _)| line);
+        self.doc.note(line, format!("`{}` {message}", self.path_of(key)));
+    }
+
+    /// Whether the file gives this key.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.find(key).is_some()
+    }
+
+    /// Takes a value, or notes that a required key is missing.
+    pub(crate) fn required<T>(&self, key: &str, value: Option<T>) -> Option<T> {
+        if value.is_none() && !self.has(key) && self.doc.torn.is_empty() {
+            self.refuse(key, "is missing");
+        }
+        value
+    }
+
+    /// Text that is not empty.
+    pub(crate) fn text(&mut self, key: &'static str) -> Option<String> {
+        self.parsed(key, |text| if text.is_empty() { Err("is empty".to_owned()) } else { Ok(text.to_owned()) })
+    }
+
+    /// Text that `read` understands; its error says what is wrong, as in "`key` …".
+    pub(crate) fn parsed<T>(&mut self, key: &'static str, read: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        self.take(key, |value| match value {
+            DeValue::String(text) => read(text),
+            other => Err(wanted("text in quotes", other)),
+        })
+    }
+
+    /// One of a few words.
+    pub(crate) fn choice<T: Copy>(&mut self, key: &'static str, choices: &[(&str, T)]) -> Option<T> {
+        let one_of = || choices.iter().map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
+        self.take(key, |value| {
+            let found = value.as_str().and_then(|text| choices.iter().find(|(word, _)| *word == text));
+            found.map(|(_, choice)| *choice).ok_or_else(|| match value.as_str() {
+                Some(text) => format!("is \"{text}\"; it is one of {}", one_of()),
+                None => wanted(&format!("one of {}", one_of()), value),
+            })
+        })
+    }
+
+    /// `true` or `false`.
+    pub(crate) fn boolean(&mut self, key: &'static str) -> Option<bool> {
+        self.take(key, |value| value.as_bool().ok_or_else(|| wanted("true or false", value)))
+    }
+
+    /// A whole number within limits.
+    pub(crate) fn integer<T>(&mut self, key: &'static str, range: RangeInclusive<T>) -> Option<T>
+    where
+        T: TryFrom<i64> + PartialOrd + fmt::Display,
+    {
+        self.take(key, |value| {
+            let DeValue::Integer(integer) = value else { return Err(wanted("a whole number", value)) };
+            let number = i64::from_str_radix(integer.as_str(), integer.radix()).ok();
+            number
+                .and_then(|number| T::try_from(number).ok())
+                .filter(|number| range.contains(number))
+                .ok_or_else(|| format!("is {integer}; {} to {} is allowed", range.start(), range.end()))
+        })
+    }
+
+    /// A time span such as `"15m"`, within limits.
+    pub(crate) fn duration(&mut self, key: &'static str, range: RangeInclusive<Duration>) -> Option<Duration> {
+        const WANTED: &str = "a duration such as \"15m\"";
+        self.take(key, |value| {
+            let text = value.as_str().ok_or_else(|| wanted(WANTED, value))?;
+            let duration = quantity::parse_duration(text).ok_or_else(|| wanted(WANTED, value))?;
+            let limits = || (quantity::duration_text(*range.start()), quantity::duration_text(*range.end()));
+            if range.contains(&duration) {
+                return Ok(duration);
+            }
+            let (least, most) = limits();
+            Err(format!("is \"{text}\"; \"{least}\" to \"{most}\" is allowed"))
+        })
+    }
+
+    /// A number of bytes such as `"64MiB"`, within limits.
+    pub(crate) fn bytes(&mut self, key: &'static str, range: RangeInclusive<u64>) -> Option<u64> {
+        const WANTED: &str = "a size such as \"64MiB\"";
+        self.take(key, |value| {
+            let text = value.as_str().ok_or_else(|| wanted(WANTED, value))?;
+            let bytes = quantity::parse_bytes(text).ok_or_else(|| wanted(WANTED, value))?;
+            if range.contains(&bytes) {
+                return Ok(bytes);
+            }
+            let (least, most) = (quantity::bytes_text(*range.start()), quantity::bytes_text(*range.end()));
+            Err(format!("is \"{text}\"; \"{least}\" to \"{most}\" is allowed"))
+        })
+    }
+
+    /// A decimal number as an integer of 10^-`scale`, within limits of the same scale. It never passes through a float.
+    pub(crate) fn decimal(&mut self, key: &'static str, scale: u8, range: RangeInclusive<i64>) -> Option<i64> {
+        self.take(key, |value| {
+            let text = match value {
+                DeValue::Integer(integer) if integer.radix() == 10 => integer.as_str(),
+                DeValue::Float(float) => float.as_str(),
+                other => return Err(wanted("a number", other)),
+            };
+            let number = parse_scaled(text, scale)
+                .map_err(|_| format!("is {text}; a number of at most {scale} decimals is wanted"))?;
+            if range.contains(&number) {
+                return Ok(number);
+            }
+            let (least, most) =
+                (quantity::decimal_text(*range.start(), scale), quantity::decimal_text(*range.end(), scale));
+            Err(format!("is {text}; {least} to {most} is allowed"))
+        })
+    }
+
+    /// A ratio such as `1.1`, within limits in millionths.
+    pub(crate) fn ratio(&mut self, key: &'static str, range: RangeInclusive<i64>) -> Option<Ratio> {
+        self.decimal(key, 6, range).map(Ratio::from_micros)
+    }
+
+    /// A list of texts, each with its line. What is no text is noted and left out.
+    pub(crate) fn texts(&mut self, key: &'static str) -> Option<Vec<At<String>>> {
+        let doc = self.doc;
+        let path = self.path_of(key);
+        self.take(key, |value| {
+            let DeValue::Array(items) = value else { return Err(wanted("a list such as [\"a\", \"b\"]", value)) };
+            let mut texts = Vec::new();
+            for item in items.iter() {
+                let line = doc.line(item.span());
+                match item.get_ref().as_str() {
+                    Some(text) => texts.push(At { value: text.to_owned(), line }),
+                    None => doc.note(line, format!("`{path}` {}", wanted("text in quotes", item.get_ref()))),
+                }
+            }
+            Ok(texts)
+        })
+    }
+
+    /// A list of whole numbers of a given length, within limits.
+    pub(crate) fn integers<const N: usize>(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<i64>,
+    ) -> Option<[i64; N]> {
+        self.take(key, |value| {
+            let complaint = || {
+                let (least, most) = (range.start(), range.end());
+                format!("is not a list of {N} whole numbers from {least} to {most}")
+            };
+            let items = value.as_array().ok_or_else(complaint)?;
+            let numbers: Vec<i64> = items
+                .iter()
+                .filter_map(|item| item.get_ref().as_integer())
+                .filter_map(|integer| i64::from_str_radix(integer.as_str(), integer.radix()).ok())
+                .filter(|number| range.contains(number))
+                .collect();
+            if numbers.len() != items.len() {
+                return Err(complaint());
+            }
+            numbers.try_into().map_err(|_| complaint())
+        })
+    }
+
+    /// A table below this one; where it is absent, one in which every key is absent.
+    pub(crate) fn section(&mut self, key: &'static str) -> Self {
+        let table = self.take(key, |value| value.as_table().ok_or_else(|| wanted("a table", value)));
+        let line = self.find(key).map_or(self.line, |(line, _)| line);
+        Self { doc: self.doc, path: self.path_of(key), table, line, asked: Vec::new() }
+    }
+
+    /// The tables of a list such as `[[mqtt]]`, in the order of the file.
+    pub(crate) fn sections(&mut self, key: &'static str) -> Vec<Self> {
+        let path = self.path_of(key);
+        let items = self.take(key, |value| {
+            value
+                .as_array()
+                .filter(|items| items.iter().all(|item| item.get_ref().is_table()))
+                .ok_or_else(|| format!("is {}; write each as a table under [[{path}]]", found(value)))
+        });
+        let items = items.into_iter().flat_map(|items| items.iter());
+        items
+            .filter_map(|item| {
+                let table = item.get_ref().as_table()?;
+                let line = self.doc.line(item.span());
+                Some(Self { doc: self.doc, path: path.clone(), table: Some(table), line, asked: Vec::new() })
+            })
+            .collect()
+    }
+
+    fn take<T>(&mut self, key: &'static str, read: impl FnOnce(&'d DeValue<'d>) -> Result<T, String>) -> Option<T> {
+        self.asked.push(key);
+        let (_, value) = self.find(key)?;
+        read(value).map_err(|complaint| self.refuse(key, complaint)).ok()
+    }
+
+    fn find(&self, key: &str) -> Option<(usize, &'d DeValue<'d>)> {
+        let (name, value) = self.table?.get_key_value(key)?;
+        Some((self.doc.line(name.span()), value.get_ref()))
+    }
+
+    fn path_of(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+}
+
+impl Drop for Section<'_> {
+    fn drop(&mut self) {
+        for (name, _) in self.table.into_iter().flatten() {
+            let key: &str = name.get_ref();
+            if self.asked.contains(&key) {
+                continue;
+            }
+            let hint = match near_miss(key, &self.asked) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("known here: {}", self.asked.join(", ")),
+            };
+            let line = self.doc.line(name.span());
+            self.doc.note(line, format!("unknown key `{}`; {hint}", self.path_of(key)));
+        }
+    }
+}
+
+/// What was wanted and what was found.
+fn wanted(what: &str, value: &DeValue<'_>) -> String {
+    format!("is {}; {what} is wanted", found(value))
+}
+
+fn found(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => format!("the text \"{}\"", text.chars().take(40).collect::<String>()),
+        DeValue::Integer(integer) => format!("the number {integer}"),
+        DeValue::Float(float) => format!("the number {float}"),
+        DeValue::Boolean(boolean) => boolean.to_string(),
+        DeValue::Datetime(_) => "a date".to_owned(),
+        DeValue::Array(_) => "a list".to_owned(),
+        DeValue::Table(_) => "a table".to_owned(),
+    }
+}
+
+/// The candidate that differs least from a word, if it differs by no more than a third.
+pub(crate) fn near_miss<'c>(word: &str, candidates: &[&'c str]) -> Option<&'c str> {
+    let (distance, nearest) = candidates.iter().map(|near| (edit_distance(word, near), *near)).min()?;
+    let letters = word.chars().count();
+    (distance < letters && distance <= (letters / 3).max(1)).then_some(nearest)
+}
+
+/// Letters to insert, delete, replace or swap with their neighbour to make one word of the other.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            if i == 0 || j == 0 {
+                rows[i][j] = i + j;
+                continue;
+            }
+            let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            rows[i][j] = replaced.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                rows[i][j] = rows[i][j].min(rows[i - 2][j - 2] + 1);
+            }
+        }
+    }
+    rows[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_near_miss_is_suggested_and_a_stranger_is_not() {
+        let keys = ["commit_interval", "commit_rows", "name"];
+        for (word, expected) in [
+            ("comit_interval", Some("commit_interval")),
+            ("commit_row", Some("commit_rows")),
+            ("naem", Some("name")),
+            ("colour", None),
+        ] {
+            assert_eq!(near_miss(word, &keys), expected, "{word}");
+        }
+    }
+
+    fn read(text: &str) -> Vec<String> {
+        let (doc, table) = Document::parse("f.toml", text);
+        {
+            let mut root = Section::root(&doc, &table);
+            let mut a = root.section("a");
+            a.integer::<u16>("port", 1..=65535);
+            a.boolean("on");
+            a.duration("every", Duration::from_secs(1)..=Duration::from_secs(3600));
+            for mut b in root.sections("b") {
+                let name = b.text("name");
+                b.required("name", name);
+            }
+        }
+        doc.into_problems().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn all_problems_come_at_once_in_order_of_lines() {
+        let text = "[a]\nport = 70000\nno = 1\nevery = \"2h\"\n\n[[b]]\nname = \"x\"\n\n[[b]]\nnmae = \"y\"\n\n[c]\n";
+        assert_eq!(
+            read(text),
+            [
+                "f.toml:2: `a.port` is 70000; 1 to 65535 is allowed",
+                "f.toml:3: unknown key `a.no`; did you mean `on`?",
+                "f.toml:4: `a.every` is \"2h\"; \"1s\" to \"1h\" is allowed",
+                "f.toml:9: `b.name` is missing",
+                "f.toml:10: unknown key `b.nmae`; did you mean `name`?",
+                "f.toml:12: unknown key `c`; known here: a, b",
+            ]
+        );
+    }
+
+    #[test]
+    fn syntax_errors_come_beside_the_rest() {
+        let problems = read("[a]\nport = \non = 3\n\n[[b]]\nname = \"x\n");
+        assert_eq!(problems.len(), 3, "{problems:#?}");
+        assert!(
+            problems.iter().any(|p| p == "f.toml:3: `a.on` is the number 3; true or false is wanted"),
+            "{problems:#?}"
+        );
+    }
+}
