@@ -14,7 +14,6 @@
 
 mod factor;
 mod read;
-mod toml_reader;
 mod unit;
 
 use std::time::Duration;
@@ -139,6 +138,15 @@ impl ByteOrder {
     ];
 }
 
+/// How a device says that it has no value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Absent {
+    /// By these bits, right-aligned, after the bytes were brought into order.
+    Bits(u64),
+    /// By any float that is not a number.
+    NotANumber,
+}
+
 /// One value of the device that becomes a column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Field {
@@ -158,8 +166,8 @@ pub struct Field {
     pub factor: Factor,
     /// Of floats: the step in the channel's unit to which they are rounded. A whole multiple of the column's own step.
     pub resolution: Option<Factor>,
-    /// Raw bits, right-aligned, with which the device says that it has no value.
-    pub absent: Vec<u64>,
+    /// What the device says when it has no value: the column stays empty.
+    pub absent: Vec<Absent>,
 }
 
 /// A register whose bits are events.

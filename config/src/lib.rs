@@ -1,5 +1,6 @@
 //! Typed, validated configuration: what people write in files, read whole and refused with every problem at once.
 
+pub mod device_profile;
 mod document;
 mod problem;
 mod quantity;

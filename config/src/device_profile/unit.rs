@@ -4,8 +4,11 @@ use meterlake_model::Channel;
 
 use super::Factor;
 
-/// By the unit that closes the column's name: what a file may write, and its size as `mantissa × 10^exponent`.
-const UNITS: &[(&str, &[(&str, i64, i8)])] = &[
+/// A unit's name and its size as `mantissa × 10^exponent`.
+type Size = (&'static str, i64, i8);
+
+/// By the unit that closes the column's name: what a file may write.
+const UNITS: &[(&str, &[Size])] = &[
     ("kwh", &[("kWh", 1, 0), ("Wh", 1, -3), ("MWh", 1, 3)]),
     ("kvarh", &[("kvarh", 1, 0), ("varh", 1, -3), ("Mvarh", 1, 3)]),
     ("v", &[("V", 1, 0), ("mV", 1, -3), ("kV", 1, 3)]),
@@ -21,7 +24,7 @@ const UNITS: &[(&str, &[(&str, i64, i8)])] = &[
     ("c", &[("C", 1, 0)]),
 ];
 
-fn units_of(channel: Channel) -> &'static [(&'static str, i64, i8)] {
+fn units_of(channel: Channel) -> &'static [Size] {
     let suffix = channel.name().rsplit('_').next().unwrap_or_default();
     UNITS.iter().find(|(unit, _)| *unit == suffix).map_or(&[], |(_, units)| units)
 }
