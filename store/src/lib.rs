@@ -4,6 +4,7 @@
 //! the query door reads both. This crate knows nothing of MQTT, Modbus or maps (`ingest`), and nothing of billing,
 //! alerts or profiles (`analytics` defines those tables as [`TableSpec`]s and hands rows over).
 
+pub mod durable;
 mod error;
 pub mod table;
 
