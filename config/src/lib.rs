@@ -2,6 +2,7 @@
 
 pub mod device_profile;
 mod document;
+pub mod payload_map;
 mod problem;
 mod quantity;
 
