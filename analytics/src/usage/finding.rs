@@ -1,0 +1,112 @@
+//! What a check found. A finding never changes a value.
+
+use std::fmt;
+
+use meterlake_model::{Amount, Timestamp};
+
+/// The rules of the walk, by their lasting numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Rule {
+    /// An interval reading that does not lie on the grid of the installation.
+    V04,
+    /// Two values for the same meter, channel and time.
+    V05,
+    /// Missing slots or a missing boundary.
+    V09,
+    /// The register fell, and neither wrap nor order explains it.
+    V11,
+    /// The register wrapped, or seems to have.
+    V12,
+    /// A reading of another meter or a flipped bit: the value leaves and returns to the running register.
+    V13,
+    /// More than the connection can carry.
+    V14,
+    /// More digits than the register has.
+    V15,
+    /// Parts and whole do not close.
+    V16,
+}
+
+impl Rule {
+    const ALL: [(Self, &'static str, &'static str); 9] = [
+        (Self::V04, "V04", "interval_length"),
+        (Self::V05, "V05", "conflict"),
+        (Self::V09, "V09", "gap"),
+        (Self::V11, "V11", "backward"),
+        (Self::V12, "V12", "wrap"),
+        (Self::V13, "V13", "foreign"),
+        (Self::V14, "V14", "capacity"),
+        (Self::V15, "V15", "digits"),
+        (Self::V16, "V16", "closure"),
+    ];
+
+    /// The number, such as `V11`.
+    pub fn as_str(self) -> &'static str {
+        Self::ALL.iter().find(|(rule, ..)| *rule == self).map_or("", |(_, id, _)| id)
+    }
+
+    /// The name for people, such as `backward`.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(rule, ..)| *rule == self).map_or("", |(.., name)| name)
+    }
+
+    /// Reads [`Self::as_str`] back.
+    pub fn parse(id: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, known, _)| *known == id).map(|(rule, ..)| *rule)
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a finding asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// Nothing: it is told.
+    Information,
+    /// Somebody should look; bills go out.
+    Issue,
+    /// No bill goes out over it before a person or a new fact has settled it.
+    Stop,
+}
+
+impl Severity {
+    /// The name in tables.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Information => "information",
+            Self::Issue => "issue",
+            Self::Stop => "stop",
+        }
+    }
+
+    /// Reads [`Self::as_str`] back.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Information, Self::Issue, Self::Stop].into_iter().find(|severity| severity.as_str() == text)
+    }
+}
+
+/// One row of a check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Which rule.
+    pub rule: Rule,
+    /// What it asks for.
+    pub severity: Severity,
+    /// First instant it touches.
+    pub start: Timestamp,
+    /// The instant after the last; equal to the start for a single reading.
+    pub end: Timestamp,
+    /// What was measured: a register step in the channel's unit as read, a use after the multiplier (V14, V16), or
+    /// seconds (V09).
+    pub measured: Option<Amount>,
+    /// What it was held against, in the same unit.
+    pub limit: Option<Amount>,
+    /// Which of the input's installations it belongs to.
+    pub installation: usize,
+    /// The readings that show it, in words.
+    pub evidence: String,
+}
