@@ -5,6 +5,7 @@ mod document;
 pub mod payload_map;
 mod problem;
 mod quantity;
+pub mod registry;
 
 pub use problem::{Problem, line_of};
 pub use quantity::{Ratio, bytes_text, duration_text, parse_bytes, parse_duration};
