@@ -1,1 +1,16 @@
-//! analytics
+//! What follows from readings: usage spans, billing reads, alerts and profiles, and the jobs that derive them.
+//!
+//! The rules are pure functions with their tables of cases ([`usage`], [`billing`], [`alerts`], [`profiles`]); [`jobs`]
+//! runs them over the lake's tables with DataFusion. This crate knows nothing of how a reading came (MQTT, Modbus,
+//! maps) nor of who asks for the results (command line, HTTP): `server` hands it its [`Rules`] as plain values.
+
+pub mod alerts;
+pub mod billing;
+pub mod jobs;
+pub mod profiles;
+mod rules;
+pub mod tables;
+pub mod usage;
+
+pub use jobs::{Job, JobError, JobOptions, JobReport, run_job};
+pub use rules::Rules;

@@ -1,0 +1,38 @@
+//! The rules of every job as plain values: what `server` fills from the configuration and hands over.
+
+use std::collections::BTreeSet;
+
+use meterlake_model::CivilDay;
+use sha2::{Digest, Sha256};
+
+use crate::alerts::hex;
+use crate::alerts::leak::LeakRules;
+use crate::alerts::undervoltage::VoltageRules;
+use crate::billing::BillingRules;
+use crate::profiles::ProfileRules;
+use crate::usage::UsageRules;
+
+/// Everything that decides what a job makes of the same readings.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    /// Checks and fills of usage spans.
+    pub usage: UsageRules,
+    /// When an estimate is too much of a bill.
+    pub billing: BillingRules,
+    /// Customer leaks.
+    pub leak: LeakRules,
+    /// Undervoltage and phase loss.
+    pub voltage: VoltageRules,
+    /// Key figures and shapes.
+    pub profile: ProfileRules,
+    /// Days that count as a Sunday.
+    pub holidays: BTreeSet<CivilDay>,
+}
+
+impl Rules {
+    /// Hash of all rules, as 16 hex digits: two runs with the same hash went by the same rules.
+    pub fn hash(&self) -> String {
+        // The derived text names every field with its value, in a fixed order.
+        hex(&Sha256::digest(format!("{self:?}"))[..8])
+    }
+}
