@@ -1,0 +1,393 @@
+//! A fleet and what befalls it: every meter with its true use, register and voltage at any time.
+
+use std::sync::Arc;
+
+use meterlake_model::{Channel, Commodity, CustomerId, MeterId, NodeId, Timestamp, UsagePointId};
+
+use crate::error::SimError;
+use crate::load::{DAY_S, Traits};
+use crate::plan::{Class, FleetPlan, Link, METERS_PER_TRANSFORMER, PointRef};
+use crate::random::{self, Purpose};
+use crate::scenario::{Fault, Scenario, Window};
+
+/// Water meters of one district metered area.
+const METERS_PER_DMA: usize = 100;
+
+/// A meter at its place. Amounts are in 0.001 of the unit: Wh or litres.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// The meter.
+    pub meter_id: MeterId,
+    /// First instant.
+    pub installed_at: Timestamp,
+    /// First instant after it; `None`: it still hangs there.
+    pub removed_at: Option<Timestamp>,
+    /// Register when it was installed.
+    pub start_register_milli: i64,
+    /// Digits before the decimal point.
+    pub digits: u8,
+    /// Use of the place before it was installed.
+    start_total_milli: i64,
+}
+
+impl Mount {
+    /// The register when the place has used `total_milli` since its beginning.
+    fn register_milli(&self, total_milli: i64) -> i64 {
+        let wrap = 10_i64.pow(u32::from(self.digits) + 3);
+        (self.start_register_milli + total_milli - self.start_total_milli).rem_euclid(wrap)
+    }
+
+    /// Whether it hangs there at an instant.
+    pub fn covers(&self, ts: Timestamp) -> bool {
+        self.installed_at <= ts && self.removed_at.is_none_or(|end| ts < end)
+    }
+}
+
+/// A usage point and all that is true of it.
+#[derive(Debug, Clone)]
+pub struct Point {
+    /// Position in [`Simulation::points`].
+    pub index: usize,
+    /// Its place in the plan.
+    pub place: PointRef,
+    /// Whose load it is.
+    pub class: Class,
+    /// Its name.
+    pub usage_point_id: UsagePointId,
+    /// Who pays.
+    pub customer_id: CustomerId,
+    /// Transformer or district metered area.
+    pub node_id: NodeId,
+    /// Its meters, one after the other.
+    pub mounts: Vec<Mount>,
+    /// What its readings say, the register first.
+    pub channels: Arc<[Channel]>,
+    /// What befalls it.
+    pub faults: Vec<Fault>,
+    traits: Traits,
+    transformer: usize,
+}
+
+impl Point {
+    /// When its first meter was installed.
+    pub fn begins(&self) -> Timestamp {
+        self.mounts[0].installed_at
+    }
+
+    /// The meter that hangs there at an instant.
+    pub fn mount_at(&self, ts: Timestamp) -> Option<&Mount> {
+        self.mounts.iter().find(|m| m.covers(ts))
+    }
+
+    /// The register channel.
+    pub fn register_channel(&self) -> Channel {
+        self.channels[0]
+    }
+
+    fn sag_dv(&self, ts: Timestamp) -> i64 {
+        let sags = self.faults.iter().filter_map(|fault| match fault {
+            Fault::MeterSag { drop_dv, window, .. } | Fault::TransformerSag { drop_dv, window, .. } => {
+                window.contains(ts).then_some(*drop_dv)
+            }
+            _ => None,
+        });
+        sags.sum()
+    }
+}
+
+/// A fleet under a scenario.
+#[derive(Debug, Clone)]
+pub struct Simulation {
+    plan: FleetPlan,
+    scenario: Scenario,
+    points: Vec<Point>,
+}
+
+impl Simulation {
+    /// Builds all meters.
+    ///
+    /// # Errors
+    /// When the plan or the scenario contradicts itself.
+    pub fn new(plan: FleetPlan, scenario: Scenario) -> Result<Self, SimError> {
+        plan.check()?;
+        scenario.check(&plan)?;
+        let mut points = Vec::new();
+        for (index, place) in plan.points().enumerate() {
+            points.push(point(&plan, &scenario, index, place)?);
+        }
+        let mut simulation = Self { plan, scenario, points };
+        simulation.exchange_meters()?;
+        Ok(simulation)
+    }
+
+    /// What it was made from.
+    pub fn plan(&self) -> &FleetPlan {
+        &self.plan
+    }
+
+    /// What goes wrong.
+    pub fn scenario(&self) -> &Scenario {
+        &self.scenario
+    }
+
+    /// Every usage point.
+    pub fn points(&self) -> &[Point] {
+        &self.points
+    }
+
+    /// The usage point of a place in the plan.
+    pub fn point(&self, place: PointRef) -> Option<&Point> {
+        self.points.iter().find(|p| p.place == place)
+    }
+
+    /// Seconds between the readings of a usage point.
+    pub fn interval_s(&self, point: &Point) -> i64 {
+        self.plan.interval_s(point.place.commodity)
+    }
+
+    /// True use of each slot of a UTC day counted from 1970, leaks included, in 0.001 of the unit. Nothing before the
+    /// place begins.
+    pub(crate) fn use_of_day(&self, point: &Point, day: i64) -> Vec<i64> {
+        let mut slots = point.traits.use_of_day(day, &self.plan.zone);
+        let interval = self.interval_s(point);
+        let begins = point.begins().unix_seconds();
+        for (at, amount) in (day * DAY_S..).step_by(step(interval)).zip(&mut slots) {
+            if at < begins {
+                *amount = 0;
+            }
+        }
+        for fault in &point.faults {
+            let Fault::Leak { litres_per_hour, window, .. } = fault else { continue };
+            for (at, amount) in (day * DAY_S..).step_by(step(interval)).zip(&mut slots) {
+                // What has leaked until the slot's end less what had until its beginning: nothing is lost to rounding.
+                let leaked = |until: i64| {
+                    let inside = until.clamp(window.from.unix_seconds(), window.to.unix_seconds());
+                    (inside - window.from.unix_seconds()) * i64::from(*litres_per_hour) / 3600
+                };
+                *amount += leaked(at + interval) - leaked(at);
+            }
+        }
+        slots
+    }
+
+    /// Voltages of each slot of a UTC day, sags included, in 0.1 V.
+    pub(crate) fn voltage_of_day(&self, point: &Point, day: i64) -> Vec<[i64; 3]> {
+        let phases = phases(point.class);
+        let mut slots = point.traits.voltage_of_day(point.transformer, day, phases);
+        if point.faults.iter().any(|f| matches!(f, Fault::MeterSag { .. } | Fault::TransformerSag { .. })) {
+            let times = (day * DAY_S..).step_by(step(self.interval_s(point)));
+            for (at, volts) in times.zip(&mut slots) {
+                let Ok(ts) = Timestamp::from_unix_seconds(at) else { continue };
+                let sag = point.sag_dv(ts);
+                volts[..phases].iter_mut().for_each(|v| *v -= sag);
+            }
+        }
+        slots
+    }
+
+    /// What a place has used from its beginning to an instant, in millionths of the unit. Use is spread evenly over its
+    /// slot, cut to a millionth.
+    pub fn total_micros(&self, point: &Point, until: Timestamp) -> i64 {
+        let begins = point.begins();
+        if until <= begins {
+            return 0;
+        }
+        let (first, last) = (begins.unix_seconds().div_euclid(DAY_S), until.unix_seconds().div_euclid(DAY_S));
+        let whole: i64 = (first..last).map(|day| self.use_of_day(point, day).iter().sum::<i64>()).sum();
+        let interval = self.interval_s(point) * 1_000_000;
+        let into_day = until.micros().rem_euclid(DAY_S * 1_000_000);
+        let slots = self.use_of_day(point, last);
+        let slot = usize::try_from(into_day / interval).unwrap_or(0).min(slots.len() - 1);
+        let before: i64 = slots[..slot].iter().sum();
+        let part = i128::from(slots[slot]) * 1000 * i128::from(into_day % interval) / i128::from(interval);
+        (whole + before) * 1000 + i64::try_from(part).unwrap_or(0)
+    }
+
+    /// The true register at an instant, in 0.001 of the unit, with the meter that shows it.
+    pub fn register_milli<'p>(&self, point: &'p Point, at: Timestamp) -> Option<(&'p Mount, i64)> {
+        let mount = point.mount_at(at)?;
+        Some((mount, mount.register_milli(self.total_micros(point, at) / 1000)))
+    }
+
+    /// All values at an instant as [`Point::channels`] names them, with the meter that shows them.
+    pub fn values_at<'p>(&self, point: &'p Point, at: Timestamp) -> Option<(&'p Mount, Vec<i64>)> {
+        let (mount, register) = self.register_milli(point, at)?;
+        let day = at.unix_seconds().div_euclid(DAY_S);
+        let slot = usize::try_from(at.unix_seconds().rem_euclid(DAY_S) / self.interval_s(point)).unwrap_or(0);
+        let used = self.use_of_day(point, day)[slot];
+        let volts = if point.place.commodity == Commodity::Electricity {
+            self.voltage_of_day(point, day)[slot]
+        } else {
+            [0; 3]
+        };
+        Some((mount, self.values(point, register, used, volts)))
+    }
+
+    /// The reading of a slot: register, then what else the class shows.
+    pub(crate) fn values(&self, point: &Point, register: i64, used: i64, volts: [i64; 3]) -> Vec<i64> {
+        let mut values = Vec::with_capacity(point.channels.len());
+        values.push(register);
+        if point.place.commodity == Commodity::Electricity {
+            values.extend_from_slice(&volts[..phases(point.class)]);
+            // Wh in a slot to W, which is 0.001 kW.
+            values.push(used * 3600 / self.interval_s(point));
+        }
+        values
+    }
+
+    /// The readings of a UTC day whose time lies in `[from, to)`, in order of time: meter, time, values. `total_milli`
+    /// is what the place had used before the day, and is moved on by the day's use.
+    pub(crate) fn readings_of_day(
+        &self,
+        point: &Point,
+        day: i64,
+        within: Window,
+        total_milli: &mut i64,
+        mut take: impl FnMut(&Mount, Timestamp, Vec<i64>),
+    ) {
+        let used = self.use_of_day(point, day);
+        let volts = match point.place.commodity {
+            Commodity::Electricity => self.voltage_of_day(point, day),
+            Commodity::Water => Vec::new(),
+        };
+        let times = (day * DAY_S..).step_by(step(self.interval_s(point)));
+        for (slot, (at, used)) in times.zip(used).enumerate() {
+            if let Ok(ts) = Timestamp::from_unix_seconds(at)
+                && within.contains(ts)
+                && let Some(mount) = point.mount_at(ts)
+            {
+                let volts = volts.get(slot).copied().unwrap_or_default();
+                take(mount, ts, self.values(point, mount.register_milli(*total_milli), used, volts));
+            }
+            *total_milli += used;
+        }
+    }
+
+    /// Hangs the new meters of exchanges, whose registers need the use before them.
+    fn exchange_meters(&mut self) -> Result<(), SimError> {
+        for index in 0..self.points.len() {
+            let mut exchanges: Vec<_> = self.points[index]
+                .faults
+                .iter()
+                .filter_map(|fault| match fault {
+                    Fault::Exchange { at, new_register_milli, .. } => Some((*at, *new_register_milli)),
+                    _ => None,
+                })
+                .collect();
+            exchanges.sort_unstable();
+            for (number, (at, register)) in exchanges.into_iter().enumerate() {
+                let total = self.total_micros(&self.points[index], at) / 1000;
+                let point = &mut self.points[index];
+                let first = point.mounts[0].meter_id.clone();
+                let Some(last) = point.mounts.last_mut() else { continue };
+                if at <= last.installed_at {
+                    return Err(SimError::Plan(format!("{} is exchanged twice at {at}", point.place)));
+                }
+                last.removed_at = Some(at);
+                let digits = last.digits;
+                point.mounts.push(Mount {
+                    meter_id: id(MeterId::new(&format!("{first}-{}", number + 2)))?,
+                    installed_at: at,
+                    removed_at: None,
+                    start_register_milli: register,
+                    digits,
+                    start_total_milli: total,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Phases that a class's meter shows.
+pub(crate) fn phases(class: Class) -> usize {
+    match class {
+        Class::Residential => 1,
+        Class::Commercial | Class::Hospital => 3,
+    }
+}
+
+/// Seconds of a slot as a step.
+fn step(interval_s: i64) -> usize {
+    usize::try_from(interval_s).unwrap_or(1).max(1)
+}
+
+fn id<T>(made: Result<T, meterlake_model::IdError>) -> Result<T, SimError> {
+    made.map_err(|e| SimError::Plan(e.to_string()))
+}
+
+fn point(plan: &FleetPlan, scenario: &Scenario, index: usize, place: PointRef) -> Result<Point, SimError> {
+    use rand::Rng;
+    let PointRef { commodity, link, number } = place;
+    let mut rng = random::of_place(plan.seed, Purpose::Messages, index);
+    let class = match (commodity, number) {
+        (Commodity::Water, 0) if link == Link::Mqtt => Class::Hospital,
+        (_, n) if n % 10 == 9 || link == Link::Modbus => Class::Commercial,
+        _ => Class::Residential,
+    };
+    // Electricity meters are numbered through for their transformers, first those that speak MQTT.
+    let through = match link {
+        Link::Mqtt => number,
+        Link::Modbus => plan.count(commodity, Link::Mqtt) + number,
+    };
+    let (letter, node, digits) = match commodity {
+        Commodity::Electricity => ('E', transformer_name(through / METERS_PER_TRANSFORMER), 6),
+        Commodity::Water => ('W', format!("DMA-{:03}", through / METERS_PER_DMA + 1), 5),
+    };
+    let kind = match link {
+        Link::Mqtt => "",
+        Link::Modbus => "M",
+    };
+    // Registers of polled meters stay below 8,192: a float of 32 bits holds those to 0.001.
+    let start = match link {
+        Link::Mqtt => rng.random_range(1_000_000..60_000_000),
+        Link::Modbus => rng.random_range(100_000..3_000_000),
+    };
+    let transformer = through / METERS_PER_TRANSFORMER;
+    let strikes = |fault: &&Fault| match fault {
+        Fault::TransformerSag { transformer: hit, .. } => commodity == Commodity::Electricity && *hit == transformer,
+        _ => fault.point() == Some(place),
+    };
+    let faults: Vec<_> = scenario.faults.iter().filter(strikes).cloned().collect();
+    let left = faults.iter().find_map(|fault| match fault {
+        Fault::Rollover { left_milli, .. } => Some(*left_milli),
+        _ => None,
+    });
+    let mount = Mount {
+        meter_id: id(MeterId::new(&format!("{letter}{kind}-{:06}", number + 1)))?,
+        installed_at: if link == Link::Mqtt { plan.from } else { plan.to },
+        removed_at: None,
+        start_register_milli: left.map_or(start, |left| 10_i64.pow(u32::from(digits) + 3) - left),
+        digits,
+        start_total_milli: 0,
+    };
+    Ok(Point {
+        index,
+        place,
+        class,
+        usage_point_id: id(UsagePointId::new(&format!("UP-{letter}{kind}-{:06}", number + 1)))?,
+        customer_id: id(CustomerId::new(&format!("C{kind}-{:06}", number + 1)))?,
+        node_id: id(NodeId::new(&node))?,
+        mounts: vec![mount],
+        channels: channels(commodity, class),
+        faults,
+        traits: Traits::new(plan.seed, index, class, commodity, plan.interval_s(commodity)),
+        transformer,
+    })
+}
+
+/// Name of a transformer by its number from 0.
+pub(crate) fn transformer_name(number: usize) -> String {
+    format!("TR-{:04}", number + 1)
+}
+
+fn channels(commodity: Commodity, class: Class) -> Arc<[Channel]> {
+    let names: &[&str] = match (commodity, phases(class)) {
+        (Commodity::Water, _) => &["volume_m3"],
+        (Commodity::Electricity, 1) => &["energy_import_kwh", "voltage_l1_v", "power_kw"],
+        (Commodity::Electricity, _) => {
+            &["energy_import_kwh", "voltage_l1_v", "voltage_l2_v", "voltage_l3_v", "power_kw"]
+        }
+    };
+    names.iter().filter_map(|name| Channel::by_name(name)).collect()
+}
