@@ -8,8 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use meterlake_model::{Amount, CivilDay, Timestamp, Zone};
 
+mod compute;
+mod scale;
+
 pub mod picture;
 pub mod terminal;
+
+pub use compute::profile;
 
 /// What the figures go by.
 #[derive(Debug, Clone, PartialEq, Eq)]
