@@ -102,6 +102,19 @@ impl ReadingRows {
         Self { commodity, headers: Vec::new(), columns: Vec::new() }
     }
 
+    /// From whole columns, each as long as `headers`. `None` when one is not, when a channel comes twice or belongs to
+    /// the other commodity. Values must fit their channels.
+    pub fn from_columns(
+        commodity: Commodity,
+        headers: Vec<RowHeader>,
+        mut columns: Vec<(Channel, Vec<Option<i64>>)>,
+    ) -> Option<Self> {
+        columns.sort_by_key(|(channel, _)| *channel);
+        let fit = columns.iter().all(|(c, values)| c.commodity() == commodity && values.len() == headers.len());
+        let twice = columns.windows(2).any(|pair| pair[0].0 == pair[1].0);
+        (fit && !twice).then_some(Self { commodity, headers, columns })
+    }
+
     /// Adds a row. Values are integers of 10^-[`Channel::scale`]; a channel named twice keeps its last value.
     ///
     /// # Panics

@@ -4,9 +4,20 @@
 //! the query door reads both. This crate knows nothing of MQTT, Modbus or maps (`ingest`), and nothing of billing,
 //! alerts or profiles (`analytics` defines those tables as [`TableSpec`]s and hands rows over).
 
+mod actions;
+mod delta_schema;
 pub mod durable;
 mod error;
+pub mod journal;
+mod lake;
+mod log;
+mod parquet_file;
+pub mod schema;
+mod stats;
 pub mod table;
+mod write;
 
 pub use error::StoreError;
+pub use lake::Lake;
 pub use table::{ColumnRange, DataFile, TableSnapshot, TableSpec};
+pub use write::{PartitionKey, Replaced};
