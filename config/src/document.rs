@@ -14,7 +14,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::problem::{Problem, line_of};
-use crate::quantity::{self, Ratio};
+use crate::quantity;
 
 /// The file's name, its text, and what was found wrong so far.
 pub(crate) struct Document<'d> {
@@ -79,12 +79,20 @@ pub(crate) struct Section<'d> {
     table: Option<&'d DeTable<'d>>,
     line: usize,
     asked: Vec<&'static str>,
+    forbidden: Vec<&'static str>,
 }
 
 impl<'d> Section<'d> {
     /// The whole file.
     pub(crate) fn root(doc: &'d Document<'d>, root: &'d Spanned<DeTable<'d>>) -> Self {
-        Self { doc, path: String::new(), table: Some(root.get_ref()), line: 1, asked: Vec::new() }
+        Self {
+            doc,
+            path: String::new(),
+            table: Some(root.get_ref()),
+            line: 1,
+            asked: Vec::new(),
+            forbidden: Vec::new(),
+        }
     }
 
     /// The line of its header.
@@ -99,8 +107,20 @@ impl<'d> Section<'d> {
 
     /// Notes a problem at a key's line, or at the header's where the key is absent. The message names the key.
     pub(crate) fn refuse(&self, key: &str, message: impl fmt::Display) {
-        let line = self.find(key).map_or(self.line, |(line, _)| line);
-        self.doc.note(line, format!("`{}` {message}", self.path_of(key)));
+        self.doc.note(self.line_of(key), format!("`{}` {message}", self.path_of(key)));
+    }
+
+    /// Notes why a key that people may look for is not to be used, if the file gives it. Its value is never shown.
+    pub(crate) fn forbid(&mut self, key: &'static str, why: &str) {
+        self.forbidden.push(key);
+        if self.has(key) {
+            self.refuse(key, why);
+        }
+    }
+
+    /// The line of a key, or of the header where the key is absent.
+    pub(crate) fn line_of(&self, key: &str) -> usize {
+        self.find(key).map_or(self.line, |(line, _)| line)
     }
 
     /// Whether the file gives this key.
@@ -176,6 +196,17 @@ impl<'d> Section<'d> {
         })
     }
 
+    /// A time span that is a whole number of `unit`s, within limits in units.
+    pub(crate) fn multiple(&mut self, key: &'static str, unit: Duration, range: RangeInclusive<u16>) -> Option<u16> {
+        let limits = unit * u32::from(*range.start())..=unit * u32::from(*range.end());
+        let duration = self.duration(key, limits)?;
+        if !duration.as_millis().is_multiple_of(unit.as_millis()) {
+            self.refuse(key, format_args!("is not a multiple of \"{}\"", quantity::duration_text(unit)));
+            return None;
+        }
+        u16::try_from(duration.as_millis() / unit.as_millis()).ok()
+    }
+
     /// A number of bytes such as `"64MiB"`, within limits.
     pub(crate) fn bytes(&mut self, key: &'static str, range: RangeInclusive<u64>) -> Option<u64> {
         const WANTED: &str = "a size such as \"64MiB\"";
@@ -209,9 +240,10 @@ impl<'d> Section<'d> {
         })
     }
 
-    /// A ratio such as `1.1`, within limits in millionths.
-    pub(crate) fn ratio(&mut self, key: &'static str, range: RangeInclusive<i64>) -> Option<Ratio> {
-        self.decimal(key, 6, range).map(Ratio::from_micros)
+    /// A percentage of at most one decimal, in ‰, within limits in ‰.
+    pub(crate) fn permille(&mut self, key: &'static str, range: RangeInclusive<u16>) -> Option<u16> {
+        let range = i64::from(*range.start())..=i64::from(*range.end());
+        self.decimal(key, 1, range).and_then(|permille| u16::try_from(permille).ok())
     }
 
     /// A list of texts, each with its line. What is no text is noted and left out.
@@ -260,8 +292,8 @@ impl<'d> Section<'d> {
     /// A table below this one; where it is absent, one in which every key is absent.
     pub(crate) fn section(&mut self, key: &'static str) -> Self {
         let table = self.take(key, |value| value.as_table().ok_or_else(|| wanted("a table", value)));
-        let line = self.find(key).map_or(self.line, |(line, _)| line);
-        Self { doc: self.doc, path: self.path_of(key), table, line, asked: Vec::new() }
+        let line = self.line_of(key);
+        Self { doc: self.doc, path: self.path_of(key), table, line, asked: Vec::new(), forbidden: Vec::new() }
     }
 
     /// The tables of a list such as `[[mqtt]]`, in the order of the file.
@@ -278,7 +310,14 @@ impl<'d> Section<'d> {
             .filter_map(|item| {
                 let table = item.get_ref().as_table()?;
                 let line = self.doc.line(item.span());
-                Some(Self { doc: self.doc, path: path.clone(), table: Some(table), line, asked: Vec::new() })
+                Some(Self {
+                    doc: self.doc,
+                    path: path.clone(),
+                    table: Some(table),
+                    line,
+                    asked: Vec::new(),
+                    forbidden: Vec::new(),
+                })
             })
             .collect()
     }
@@ -303,7 +342,7 @@ impl Drop for Section<'_> {
     fn drop(&mut self) {
         for (name, _) in self.table.into_iter().flatten() {
             let key: &str = name.get_ref();
-            if self.asked.contains(&key) {
+            if self.asked.contains(&key) || self.forbidden.contains(&key) {
                 continue;
             }
             let hint = match near_miss(key, &self.asked) {

@@ -6,6 +6,12 @@ pub mod payload_map;
 mod problem;
 mod quantity;
 pub mod registry;
+mod settings;
 
 pub use problem::{Problem, line_of};
-pub use quantity::{Ratio, bytes_text, duration_text, parse_bytes, parse_duration};
+pub use quantity::{bytes_text, duration_text, parse_bytes, parse_duration};
+pub use settings::{
+    AlertsConfig, BillingConfig, CollectConfig, Config, ConfigErrors, HourRange, JobsConfig, LakeConfig, LeakConfig,
+    LeakRule, ModbusDevice, ModbusLine, MqttBroker, ProfilesConfig, Secret, ServeConfig, UndervoltageConfig, UsageConfig,
+    VoltageLimits,
+};

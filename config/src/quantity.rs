@@ -1,35 +1,16 @@
-//! Time spans, sizes and ratios as people write them: `15m`, `64MiB`, `1.1`.
+//! Time spans and sizes as people write them: `15m`, `64MiB`.
 
-use std::fmt;
 use std::time::Duration;
 
-/// A dimensionless factor in millionths: 1.1 is 1,100,000.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ratio(i64);
+pub(crate) const MILLISECOND: Duration = Duration::from_millis(1);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
+pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
+pub(crate) const DAY: Duration = Duration::from_secs(86_400);
 
-impl Ratio {
-    /// From millionths.
-    pub const fn from_micros(micros: i64) -> Self {
-        Self(micros)
-    }
-
-    /// Millionths.
-    pub const fn micros(self) -> i64 {
-        self.0
-    }
-
-    /// As a float, for figures that bear no money.
-    #[expect(clippy::cast_precision_loss, reason = "for figures that bear no money")]
-    pub fn to_f64(self) -> f64 {
-        self.0 as f64 / 1e6
-    }
-}
-
-impl fmt::Display for Ratio {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&decimal_text(self.0, 6))
-    }
-}
+pub(crate) const KIB: u64 = 1 << 10;
+pub(crate) const MIB: u64 = 1 << 20;
+pub(crate) const GIB: u64 = 1 << 30;
 
 /// Milliseconds of each unit, the longest first.
 const DURATIONS: [(&str, u64); 6] =
@@ -71,7 +52,7 @@ pub fn duration_text(duration: Duration) -> String {
     text
 }
 
-const SIZES: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+const SIZES: [(&str, u64); 4] = [("GiB", GIB), ("MiB", MIB), ("KiB", KIB), ("B", 1)];
 
 /// Reads a whole number of `B`, `KiB`, `MiB` or `GiB`, such as `64MiB` or `8 GiB`.
 pub fn parse_bytes(text: &str) -> Option<u64> {
@@ -88,7 +69,7 @@ pub fn bytes_text(bytes: u64) -> String {
 }
 
 /// An integer of 10^-`scale` as decimal text without needless zeros.
-pub fn decimal_text(value: i64, scale: u8) -> String {
+pub(crate) fn decimal_text(value: i64, scale: u8) -> String {
     let sign = if value < 0 { "-" } else { "" };
     let divisor = 10_u64.pow(u32::from(scale));
     let (whole, fraction) = (value.unsigned_abs() / divisor, value.unsigned_abs() % divisor);

@@ -1,0 +1,175 @@
+//! The configuration of all processes: one TOML file, read whole, checked whole.
+//!
+//! What a key is for, its unit and its default stand in `default.toml`, which [`Config::default_text`] gives and a test
+//! holds against the code. Paths are relative to the folder of the file. Secrets come from files or the environment of
+//! the process, never from this file. What the parts do with their settings is not known here.
+
+mod alerts;
+mod collect;
+mod modbus;
+mod mqtt;
+mod rules;
+mod secret;
+mod serve;
+
+use std::path::{Path, PathBuf};
+
+pub use alerts::{AlertsConfig, LeakConfig, LeakRule, UndervoltageConfig, VoltageLimits};
+pub use collect::{CollectConfig, LakeConfig};
+pub use modbus::{ModbusDevice, ModbusLine};
+pub use mqtt::MqttBroker;
+pub use rules::{BillingConfig, HourRange, ProfilesConfig, UsageConfig};
+pub use secret::Secret;
+pub use serve::{JobsConfig, ServeConfig};
+
+use crate::document::{Document, Section};
+use crate::problem::Problem;
+
+/// Everything that the file says, and the defaults for what it leaves out.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Config {
+    /// Where the tables are.
+    pub lake: LakeConfig,
+    /// The collector: journal and commits.
+    pub collect: CollectConfig,
+    /// Brokers to subscribe at.
+    pub mqtt: Vec<MqttBroker>,
+    /// Modbus TCP gateways to poll.
+    pub modbus: Vec<ModbusLine>,
+    /// When jobs run.
+    pub jobs: JobsConfig,
+    /// Health and metrics.
+    pub serve: ServeConfig,
+    /// From readings to use.
+    pub usage: UsageConfig,
+    /// From use to billing reads.
+    pub billing: BillingConfig,
+    /// Leak and voltage alerts.
+    pub alerts: AlertsConfig,
+    /// Key figures of a customer.
+    pub profiles: ProfilesConfig,
+}
+
+/// Why a configuration is refused: every problem of the file and of the files that it names.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", listed(.0))]
+pub struct ConfigErrors(Vec<Problem>);
+
+impl ConfigErrors {
+    /// The problems by file and line; at least one.
+    pub fn problems(&self) -> &[Problem] {
+        &self.0
+    }
+}
+
+fn listed(problems: &[Problem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// What a configuration may refer to outside its text.
+struct Surroundings<'s> {
+    /// Relative paths begin here.
+    base_dir: &'s Path,
+    /// The environment of the process.
+    variable: &'s dyn Fn(&str) -> Option<String>,
+}
+
+impl Surroundings<'_> {
+    fn path(&self, text: &str) -> PathBuf {
+        self.base_dir.join(text)
+    }
+}
+
+impl Config {
+    /// Reads a file; relative paths in it begin at its folder.
+    ///
+    /// # Errors
+    /// Every problem at once.
+    pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigErrors(vec![Problem::of_file(&*name, format!("cannot be read: {error}"))]))?;
+        let base_dir = path.parent().unwrap_or(Path::new(""));
+        Self::read(&name, &text, &Surroundings { base_dir, variable: &|name| std::env::var(name).ok() })
+    }
+
+    /// Reads text; relative paths in it begin at `base_dir`. Problems name it `configuration`.
+    ///
+    /// # Errors
+    /// Every problem at once.
+    pub fn parse(text: &str, base_dir: &Path) -> Result<Self, ConfigErrors> {
+        Self::read("configuration", text, &Surroundings { base_dir, variable: &|name| std::env::var(name).ok() })
+    }
+
+    /// A file with every key, its meaning and its default, to start one's own from. It equals [`Config::default`].
+    pub fn default_text() -> &'static str {
+        include_str!("../default.toml")
+    }
+
+    fn read(file: &str, text: &str, around: &Surroundings<'_>) -> Result<Self, ConfigErrors> {
+        let (doc, table) = Document::parse(file, text);
+        let config = {
+            let mut root = Section::root(&doc, &table);
+            let collect = CollectConfig::read(root.section("collect"), around);
+            Self {
+                lake: LakeConfig::read(root.section("lake"), around),
+                mqtt: mqtt::read_all(root.sections("mqtt"), &collect.name, around),
+                modbus: modbus::read_all(root.sections("modbus"), around),
+                collect,
+                jobs: JobsConfig::read(root.section("jobs")),
+                serve: ServeConfig::read(root.section("serve")),
+                usage: UsageConfig::read(root.section("usage")),
+                billing: BillingConfig::read(root.section("billing")),
+                alerts: AlertsConfig::read(root.section("alerts")),
+                profiles: ProfilesConfig::read(root.section("profiles")),
+            }
+        };
+        let problems = doc.into_problems();
+        if problems.is_empty() { Ok(config) } else { Err(ConfigErrors(problems)) }
+    }
+}
+
+/// A map or profile that a configuration names: one that comes with the program, or a file `NAME.toml`.
+///
+/// Notes what is wrong with the name or in the file, and gives what can be used.
+fn named<T>(
+    section: &Section<'_>,
+    (key, line): (&str, usize),
+    name: &str,
+    around: &Surroundings<'_>,
+    kind: &Named<T>,
+) -> Option<T> {
+    let note = |message: String| section.document().note(line, message);
+    if !name.ends_with(".toml") {
+        let known = (kind.names)();
+        let found = known.contains(&name).then(|| (kind.shipped)(name)).flatten();
+        if found.is_none() {
+            let hint = match crate::document::near_miss(name, &known) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("there are {}, and files that end in .toml", known.join(", ")),
+            };
+            note(format!("`{key}`: no {} `{name}` comes with the program; {hint}", kind.word));
+        }
+        return found;
+    }
+    let path = around.path(name);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) => {
+            note(format!("`{key}`: {} cannot be read: {error}", path.display()));
+            return None;
+        }
+    };
+    (kind.parse)(&text, &path.display().to_string()).map_err(|problems| section.document().note_all(problems)).ok()
+}
+
+/// A kind of file that others write and a configuration names.
+struct Named<T> {
+    word: &'static str,
+    names: fn() -> Vec<&'static str>,
+    shipped: fn(&str) -> Option<T>,
+    parse: fn(&str, &str) -> Result<T, Vec<Problem>>,
+}
+
+#[cfg(test)]
+mod tests;

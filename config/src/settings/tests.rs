@@ -1,0 +1,158 @@
+//! The default file is current, and settings mean what it says. Wrong files are in `tests/wrong-configurations`.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use meterlake_model::Amount;
+
+use super::*;
+
+/// Reads text as if it stood in `dir`, with one variable in the environment.
+fn read(text: &str, dir: &Path) -> Result<Config, ConfigErrors> {
+    let variable = |name: &str| (name == "METERLAKE_YARD_PASSWORD").then(|| "from the environment".to_owned());
+    Config::read("f.toml", text, &Surroundings { base_dir: dir, variable: &variable })
+}
+
+fn problems(text: &str) -> Vec<String> {
+    let errors = read(text, Path::new("")).expect_err("is to be refused");
+    errors.problems().iter().map(ToString::to_string).collect()
+}
+
+/// The default text with every setting that is commented out set.
+fn everything_set() -> String {
+    let set = |line: &str| {
+        let key = line.strip_prefix('#').filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '['));
+        key.unwrap_or(line).to_owned() + "\n"
+    };
+    Config::default_text().lines().map(set).collect()
+}
+
+#[test]
+fn the_default_text_is_the_default() {
+    assert_eq!(Config::parse(Config::default_text(), Path::new("")), Ok(Config::default()));
+    assert_eq!(Config::parse("", Path::new("")), Ok(Config::default()), "what is left out has its default");
+}
+
+#[test]
+fn every_example_of_the_default_text_is_valid_and_a_default() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("yard.password"), "from the file\n").unwrap();
+    let text: String = everything_set()
+        .lines()
+        .filter(|line| !line.starts_with("password_env"))
+        .map(|line| if line == "profile = \"en50160\"" { "profile = \"own\"\n".into() } else { format!("{line}\n") })
+        .collect();
+    let config = read(&text, dir.path()).unwrap();
+
+    let [broker] = &config.mqtt[..] else { panic!("one broker") };
+    assert_eq!(broker.password, Some(Secret::new("from the file")));
+    let [line] = &config.modbus[..] else { panic!("one line") };
+    assert_eq!(line.devices.len(), 1);
+    let own = VoltageLimits::Own { nominal_dv: 2300, low_permille: 900, severe_permille: 850 };
+    assert_eq!(config.alerts.undervoltage, UndervoltageConfig { limits: own, ..UndervoltageConfig::default() });
+
+    // The examples show the defaults, so a broker and a line with nothing else than they need are the same.
+    let least = "[[mqtt]]\nname = 'yard'\nhost = 'localhost'\nusername = 'meterlake'\npassword_env = \
+                 'METERLAKE_YARD_PASSWORD'\ntopics = ['meters/+/readings']\nmaps = ['meterlake-json']\n[[modbus]]\nname = \
+                 'hall-3'\nhost = '127.0.0.1'\n[[modbus.device]]\nunit = 1\nmeter_id = 'SDM630-0001'\nprofile = \
+                 'eastron-sdm630'\n";
+    let least = read(least, dir.path()).unwrap();
+    let password = Some(Secret::new("from the environment"));
+    assert_eq!(least.mqtt, [MqttBroker { password, ..broker.clone() }]);
+    assert_eq!(least.modbus, config.modbus);
+}
+
+#[test]
+fn every_key_stands_in_the_default_text() {
+    // A section names the keys that it knows to whoever writes an unknown one: so ask each section, and compare.
+    let stranger = "zzzzzzzzzzzzzzzzzzzz";
+    let text: String = everything_set()
+        .lines()
+        .map(|line| if line.starts_with('[') { format!("{line}\n{stranger} = 1\n") } else { format!("{line}\n") })
+        .collect();
+    let text = format!("{stranger} = 1\n{text}");
+    let mut asked = 0;
+    for problem in problems(&text).iter().filter(|problem| problem.contains(stranger)) {
+        let (path, known) = problem.split_once("`; known here: ").unwrap();
+        let (_, path) = path.split_once("unknown key `").unwrap();
+        let path = path.trim_end_matches(stranger).trim_end_matches('.');
+        asked += 1;
+        let headers: BTreeSet<String> = [format!("[{path}]"), format!("[[{path}]]")].into();
+        let own: Vec<_> = text
+            .lines()
+            .skip_while(|line| !path.is_empty() && !headers.contains(*line))
+            .skip(1)
+            .take_while(|line| !line.starts_with('['))
+            .filter_map(|line| line.split_once(" = ").map(|(key, _)| key))
+            .collect();
+        for key in known.split(", ") {
+            let below = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+            let section = ["[", "[["].iter().any(|open| text.contains(&format!("\n{open}{below}")));
+            assert!(section || own.contains(&key), "`{below}` does not stand in default.toml");
+        }
+    }
+    let sections = everything_set().lines().filter(|line| line.starts_with('[')).count();
+    assert_eq!(asked, sections + 1, "each section, and the file as a whole");
+}
+
+#[test]
+fn a_secret_is_never_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("p"), "hunter2\r\n").unwrap();
+    let broker =
+        "[[mqtt]]\nname = 'a'\nhost = 'localhost'\ntopics = ['#']\nmaps = ['meterlake-json']\nusername = 'u'\n";
+    let config = read(&format!("{broker}password_file = 'p'\n"), dir.path()).unwrap();
+    assert_eq!(config.mqtt[0].password.as_ref().map(Secret::expose), Some("hunter2"));
+    assert!(!format!("{config:?}").contains("hunter2"));
+
+    let refused = problems(&format!("{broker}password = 'hunter2'\n"));
+    assert!(refused[0].starts_with("f.toml:7: `mqtt.password` would put a secret into this file"), "{refused:?}");
+    assert!(!refused[0].contains("hunter2"));
+}
+
+#[test]
+fn an_address_that_others_reach_needs_a_word() {
+    for (bind, refused) in
+        [("127.0.0.1:0", false), ("[::1]:9464", false), ("0.0.0.0:9464", true), ("10.0.0.7:80", true)]
+    {
+        let text = format!("[serve]\nbind = '{bind}'\n");
+        assert_eq!(read(&text, Path::new("")).is_err(), refused, "{bind}");
+        assert!(read(&format!("{text}allow_public = true\n"), Path::new("")).is_ok(), "{bind}");
+    }
+    for (host, refused) in [("localhost", false), ("broker.example", true)] {
+        let text = format!("[[mqtt]]\nname = 'a'\nhost = '{host}'\ntopics = ['#']\nmaps = ['meterlake-json']\n");
+        assert_eq!(read(&text, Path::new("")).is_err(), refused, "{host}");
+        assert!(read(&format!("{text}allow_plaintext = true\n"), Path::new("")).is_ok(), "{host}");
+    }
+}
+
+#[test]
+fn paths_begin_at_the_folder_of_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("meterlake.toml");
+    std::fs::write(&file, "[lake]\nroot = 'data'\n[collect]\njournal = '/var/lib/j'\n").unwrap();
+    let config = Config::load(&file).unwrap();
+    assert_eq!(config.lake.root, dir.path().join("data"));
+    assert_eq!(config.collect.journal, Path::new("/var/lib/j"));
+    assert_eq!(read("lake.root = 'file:///lake'", Path::new("x")).unwrap().lake.root, Path::new("/lake"));
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let errors = Config::load(Path::new("no/such/file.toml")).unwrap_err();
+    assert!(errors.to_string().starts_with("no/such/file.toml: cannot be read: "), "{errors}");
+}
+
+#[test]
+fn figures_arrive_in_the_units_of_the_tables() {
+    let text = "[alerts.leak]\nrule = 'calendar_day'\nabove_l_per_h = 2.5\nwindow = '1d'\n[alerts.undervoltage]\nprofile = \
+                'gbt12325'\nhysteresis_percent = 1.5\n[usage]\nlookback = '8w'\n[collect]\ncommit_interval = '1m30s'\n";
+    let config = read(text, Path::new("")).unwrap();
+    assert_eq!(config.alerts.leak.rule, LeakRule::CalendarDay);
+    assert_eq!(config.alerts.leak.above_m3_per_h, Amount::parse("0.0025").unwrap());
+    assert_eq!(config.alerts.leak.window_hours, 24);
+    assert_eq!(config.alerts.undervoltage.hysteresis_permille, 15);
+    assert_eq!(config.alerts.undervoltage.open_minutes, 60, "usual where GB/T 12325 holds");
+    assert_eq!(config.usage.lookback_days, 56);
+    assert_eq!(config.collect.commit_interval, Duration::from_secs(90));
+}
