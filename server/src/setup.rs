@@ -1,0 +1,125 @@
+//! What every command begins with: the runtime, the configuration, the lake, the rules.
+
+use std::path::Path;
+
+use anyhow::Context;
+use meterlake_analytics::Rules;
+use meterlake_analytics::alerts::leak::{LeakRules, LeakVariant};
+use meterlake_analytics::alerts::undervoltage::{VoltageProfile, VoltageRules};
+use meterlake_analytics::billing::BillingRules;
+use meterlake_analytics::profiles::ProfileRules;
+use meterlake_analytics::usage::UsageRules;
+use meterlake_config::{Config, HourRange, LeakConfig, LeakRule, UndervoltageConfig, UsageConfig, VoltageLimits};
+use meterlake_store::Lake;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::cli::Global;
+
+/// Plans of long SQL texts recurse deeply.
+const STACK_BYTES: usize = 8 << 20;
+
+/// The runtime of the process.
+///
+/// # Errors
+/// When the system gives no threads.
+pub fn runtime() -> std::io::Result<Runtime> {
+    Builder::new_multi_thread().enable_all().thread_stack_size(STACK_BYTES).build()
+}
+
+/// The configuration named on the command line, or the embedded defaults below the present folder.
+///
+/// # Errors
+/// Every problem of the file at once.
+pub fn load_config(global: &Global) -> anyhow::Result<Config> {
+    match &global.config {
+        Some(path) => Config::load(path).with_context(|| format!("{} is refused", path.display())),
+        None => Config::parse("", Path::new("")).context("the embedded defaults are refused"),
+    }
+}
+
+/// Opens the lake that the configuration names, which must be there.
+///
+/// # Errors
+/// When there is none, or it cannot be read.
+pub fn open_lake(config: &Config) -> anyhow::Result<Lake> {
+    let root = &config.lake.root;
+    anyhow::ensure!(
+        root.is_dir(),
+        "there is no lake at {}: import a registry or start `meterlake collect` first, or name another --config",
+        root.display()
+    );
+    Lake::open(root).with_context(|| format!("cannot open the lake at {}", root.display()))
+}
+
+/// The rules of the jobs as plain values.
+pub fn rules(config: &Config) -> Rules {
+    Rules {
+        usage: usage_rules(&config.usage),
+        billing: BillingRules { estimated_limit_permille: i64::from(config.billing.estimated_limit_permille) },
+        leak: leak_rules(&config.alerts.leak),
+        voltage: voltage_rules(&config.alerts.undervoltage),
+        profile: ProfileRules {
+            min_days: config.profiles.min_days,
+            night: hours(config.profiles.night),
+            evening: hours(config.profiles.evening),
+            midday: hours(config.profiles.midday),
+        },
+        holidays: config.jobs.holidays.clone(),
+    }
+}
+
+fn hours(range: HourRange) -> (u8, u8) {
+    (range.from, range.to)
+}
+
+fn usage_rules(config: &UsageConfig) -> UsageRules {
+    let seconds = |duration: std::time::Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    UsageRules {
+        jitter_steps: i64::from(config.jitter_steps),
+        settle_s: seconds(config.settle),
+        capacity_percent: i64::from(config.capacity_percent),
+        actual_gap_water_s: seconds(config.actual_gap_water),
+        linear_gap_s: seconds(config.linear_gap),
+        boundary_gap_s: seconds(config.boundary_gap),
+        history_days: i32::from(config.lookback_days),
+        average_days: i32::from(config.average_days),
+        project_s: seconds(config.project),
+    }
+}
+
+fn leak_rules(config: &LeakConfig) -> LeakRules {
+    LeakRules {
+        variant: match config.rule {
+            LeakRule::Continuous => LeakVariant::SlidingDay,
+            LeakRule::CalendarDay => LeakVariant::CalendarDay,
+        },
+        floor_m3h: config.above_m3_per_h,
+        window_hours: config.window_hours,
+        min_actual_hours: config.min_actual_hours,
+        minor_after_hours: config.minor_after_hours,
+        major_after_hours: config.major_after_hours,
+        major_m3h: config.major_m3_per_h,
+    }
+}
+
+fn voltage_rules(config: &UndervoltageConfig) -> VoltageRules {
+    VoltageRules {
+        profile: match config.limits {
+            VoltageLimits::En50160 => VoltageProfile::En50160,
+            VoltageLimits::Gbt12325 => VoltageProfile::Gb12325,
+            VoltageLimits::AnsiC84 => VoltageProfile::AnsiC84,
+            VoltageLimits::Own { nominal_dv, low_permille, severe_permille } => {
+                VoltageProfile::Own { nominal_dv, low_permille, severe_permille }
+            }
+        },
+        open_readings: config.open_readings,
+        open_minutes: config.open_minutes,
+        close_readings: config.close_readings,
+        hysteresis_permille: config.hysteresis_permille,
+        interruption_permille: config.interruption_permille,
+        lost_phase_permille: config.lost_phase_permille,
+        standing_phase_permille: config.standing_phase_permille,
+        incident_percent: config.incident_percent,
+        incident_min_meters: config.incident_min_meters,
+    }
+}

@@ -1,0 +1,168 @@
+//! What the collector says about itself: counters in memory, and a small file that other processes read.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use meterlake_ingest::modbus::LineStats;
+use meterlake_ingest::mqtt::MqttStats;
+use meterlake_model::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+/// A report older than this is that of a collector that is gone or stuck.
+pub const STALE_AFTER_S: i64 = 15;
+
+/// Counters of one collector since its start.
+#[derive(Debug, Default)]
+pub struct CollectStatus {
+    /// Reading rows decoded and handed over.
+    pub received: AtomicU64,
+    /// Reading rows written to the tables.
+    pub stored: AtomicU64,
+    /// Reading rows that repeated what was there.
+    pub duplicates: AtomicU64,
+    /// Reading rows that contradicted what was there; kept and flagged.
+    pub conflicts: AtomicU64,
+    /// Messages that could not be read.
+    pub dead_letters: AtomicU64,
+    /// Events.
+    pub events: AtomicU64,
+    /// Newest journal position that is on disk.
+    pub durable_position: AtomicU64,
+    /// Newest journal position whose rows every table holds.
+    pub committed_position: AtomicU64,
+    /// Reading rows that are on disk in the journal.
+    pub durable: AtomicU64,
+    /// Commits made.
+    pub commits: AtomicU64,
+}
+
+impl CollectStatus {
+    /// Adds to a counter.
+    pub fn add(counter: &AtomicU64, more: u64) {
+        counter.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// The present value of a counter.
+    pub fn get(counter: &AtomicU64) -> u64 {
+        counter.load(Ordering::Relaxed)
+    }
+}
+
+/// The sources of one collector, by name.
+#[derive(Debug, Default, Clone)]
+pub struct Sources {
+    /// Brokers.
+    pub brokers: Vec<(String, Arc<MqttStats>)>,
+    /// Modbus lines.
+    pub lines: Vec<(String, Arc<LineStats>)>,
+}
+
+/// One counter or gauge of a source, by its metric's name.
+pub type Figures = Vec<(String, u64)>;
+
+/// The collector's state as its file holds it.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct StatusReport {
+    /// When it was written, in seconds since 1970.
+    pub written_at_s: i64,
+    /// When the collector started, in seconds since 1970.
+    pub started_at_s: i64,
+    /// The collector's process.
+    pub pid: u32,
+    /// The counters of [`CollectStatus`], by name.
+    pub totals: Figures,
+    /// By broker: figures of the session.
+    pub brokers: Vec<(String, Figures)>,
+    /// By Modbus line: figures of the polls.
+    pub lines: Vec<(String, Figures)>,
+}
+
+impl StatusReport {
+    fn of(status: &CollectStatus, sources: &Sources, started_at_s: i64) -> Self {
+        let total = |name: &str, counter: &AtomicU64| (name.to_owned(), CollectStatus::get(counter));
+        Self {
+            written_at_s: Timestamp::now().unix_seconds(),
+            started_at_s,
+            pid: std::process::id(),
+            totals: vec![
+                total("readings_received", &status.received),
+                total("readings_durable", &status.durable),
+                total("readings_stored", &status.stored),
+                total("readings_duplicate", &status.duplicates),
+                total("readings_conflict", &status.conflicts),
+                total("dead_letters", &status.dead_letters),
+                total("events", &status.events),
+                total("commits", &status.commits),
+                total("journal_durable_position", &status.durable_position),
+                total("journal_committed_position", &status.committed_position),
+            ],
+            brokers: sources.brokers.iter().map(|(name, stats)| (name.clone(), broker_figures(stats))).collect(),
+            lines: sources.lines.iter().map(|(name, stats)| (name.clone(), line_figures(stats))).collect(),
+        }
+    }
+
+    /// A total by name; 0 when there is none.
+    pub fn total(&self, name: &str) -> u64 {
+        self.totals.iter().find(|(n, _)| n == name).map_or(0, |(_, value)| *value)
+    }
+
+    /// Whether the collector wrote it lately, as seen at `now_s`.
+    pub fn is_fresh(&self, now_s: i64) -> bool {
+        (now_s - self.written_at_s).abs() <= STALE_AFTER_S
+    }
+}
+
+/// Where a collector's report lies.
+pub fn report_path(journal: &Path) -> PathBuf {
+    journal.join("status.json")
+}
+
+/// The newest report of the collector that owns a journal; `None` when there is none.
+///
+/// # Errors
+/// When the file is there and cannot be read.
+pub fn read_report(journal: &Path) -> anyhow::Result<Option<StatusReport>> {
+    let path = report_path(journal);
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    serde_json::from_slice(&bytes).map(Some).with_context(|| format!("{} is not a status report", path.display()))
+}
+
+/// Writes the report each second until stopped. A failure is logged and tried again: no reading depends on it.
+pub async fn publish(journal: PathBuf, status: Arc<CollectStatus>, sources: Sources, stop: CancellationToken) {
+    let started_at_s = Timestamp::now().unix_seconds();
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    let mut failing = false;
+    loop {
+        let last = tokio::select! {
+            _ = ticks.tick() => false,
+            () = stop.cancelled() => true,
+        };
+        let outcome = write_report(&journal, &StatusReport::of(&status, &sources, started_at_s));
+        match outcome {
+            Ok(()) => failing = false,
+            Err(error) if !failing => {
+                failing = true;
+                tracing::warn!(error = format!("{error:#}"), "cannot write the collector's status");
+            }
+            Err(_) => {}
+        }
+        if last {
+            return;
+        }
+    }
+}
+
+fn write_report(journal: &Path, report: &StatusReport) -> anyhow::Result<()> {
+    let path = report_path(journal);
+    let fresh = path.with_extension("json.tmp");
+    std::fs::write(&fresh, serde_json::to_vec(report)?).with_context(|| format!("cannot write {}", fresh.display()))?;
+    std::fs::rename(&fresh, &path).with_context(|| format!("cannot replace {}", path.display()))
+}
