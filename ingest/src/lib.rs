@@ -5,8 +5,11 @@
 //! acknowledge to the device's side only what the receiver says is durable. This crate knows neither the journal nor
 //! the tables, and opens no file.
 
+pub mod decode;
 mod delivery;
 mod error;
+pub mod modbus;
+pub mod mqtt;
 
 use std::sync::Arc;
 

@@ -1,0 +1,89 @@
+//! What the collector needs of an MQTT client library: connect, next, acknowledge.
+//!
+//! One [`MqttSource`] is one connection. It is never polled again after an error and never outlives its connection, so
+//! an implementation has nothing to tidy up between two of them.
+
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::Bytes;
+use meterlake_config::MqttBroker;
+
+/// One connection of a client library.
+pub trait MqttSource: Sized + Send + 'static {
+    /// Sends on the same connection; useless once it is gone.
+    type Sender: MqttSender;
+
+    /// Connects and resumes the session, or begins one.
+    fn connect(broker: &MqttBroker) -> impl Future<Output = Result<(Self, Self::Sender, Session), SourceError>> + Send;
+
+    /// The next event. It is awaited by one task alone, without a timeout, until it fails or the source is dropped.
+    fn next(&mut self) -> impl Future<Output = Result<SourceEvent, SourceError>> + Send;
+}
+
+/// The sending side of one connection.
+pub trait MqttSender: Clone + Send + Sync + 'static {
+    /// Asks for the topics at QoS 1; the answer comes as [`SourceEvent::Subscribed`].
+    fn subscribe(&self, topics: &[String]) -> impl Future<Output = Result<(), SourceError>> + Send;
+
+    /// Acknowledges one message.
+    fn acknowledge(&self, packet: Packet) -> impl Future<Output = Result<(), SourceError>> + Send;
+
+    /// Takes leave; the session stays.
+    fn disconnect(&self) -> impl Future<Output = Result<(), SourceError>> + Send;
+}
+
+/// How the session stands after connecting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Session {
+    /// Whether the broker remembered it.
+    pub present: bool,
+    /// Silence after which each side asks whether the other lives.
+    pub keep_alive: Duration,
+    /// How long the broker holds it while we are away, where it says so.
+    pub expiry: Option<Duration>,
+}
+
+/// Names a message that waits for its acknowledgement, on its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Packet {
+    /// The packet identifier.
+    pub id: u16,
+    /// Whether it came at QoS 2, against what was asked for.
+    pub exactly_once: bool,
+}
+
+/// What a connection brings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceEvent {
+    /// A message.
+    Message(Message),
+    /// The answer to the subscription: for each topic the granted QoS, or why it is refused.
+    Subscribed(Vec<Result<u8, String>>),
+    /// A sign of life without content.
+    Alive,
+}
+
+/// A message as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Its topic.
+    pub topic: Bytes,
+    /// Its bytes.
+    pub payload: Bytes,
+    /// To acknowledge it with; `None` at QoS 0.
+    pub packet: Option<Packet>,
+    /// Whether the broker had retained it.
+    pub retained: bool,
+}
+
+/// Why a connection ended or did not begin.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SourceError {
+    /// It was lost; another may do better.
+    #[error("{0}")]
+    Lost(String),
+    /// The broker turned it down for a reason that waiting does not mend: name, password, rights.
+    #[error("{0}")]
+    Refused(String),
+}
