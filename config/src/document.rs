@@ -5,6 +5,7 @@
 //! reader can forget it. This module knows no key of any file.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::problem::{Problem, line_of};
 use crate::quantity;
+use crate::spelling::near_miss;
 
 /// The file's name, its text, and what was found wrong so far.
 pub(crate) struct Document<'d> {
@@ -22,7 +24,7 @@ pub(crate) struct Document<'d> {
     text: &'d str,
     problems: RefCell<Vec<Problem>>,
     /// Lines with syntax errors. They may hide keys, and what seems to stand on them is not told.
-    torn: Vec<usize>,
+    torn: BTreeSet<usize>,
 }
 
 impl<'d> Document<'d> {
@@ -33,18 +35,29 @@ impl<'d> Document<'d> {
             .iter()
             .map(|error| {
                 let line = error.span().map(|span| line_of(text, span.start));
-                Problem { file: file.to_owned(), line, message: error.message().trim().replace('\n', "; ") }
+                let message = syntax_error(error.message(), error.span().and_then(|span| text.get(span)));
+                Problem { file: file.to_owned(), line, message }
             })
             .collect();
-        let torn = problems.iter().filter_map(|problem| problem.line).collect();
+        let torn: BTreeSet<usize> = problems.iter().filter_map(|problem| problem.line).collect();
         (Self { file, text, problems: RefCell::new(problems), torn }, root)
     }
 
     /// Notes a problem of one line.
     pub(crate) fn note(&self, line: usize, message: impl Into<String>) {
-        if !self.torn.contains(&line) {
+        if !self.is_torn(line) {
             self.problems.borrow_mut().push(Problem::at(self.file, line, message));
         }
+    }
+
+    /// Whether a line, or the header that it stands under, has a syntax error.
+    fn is_torn(&self, line: usize) -> bool {
+        if self.torn.is_empty() {
+            return false;
+        }
+        let above = self.text.lines().take(line).enumerate();
+        let header = above.filter(|(_, text)| text.trim_start().starts_with('[')).last();
+        self.torn.contains(&line) || header.is_some_and(|(at, _)| self.torn.contains(&(at + 1)))
     }
 
     /// Notes problems of other files that this one names.
@@ -355,6 +368,20 @@ impl Drop for Section<'_> {
     }
 }
 
+/// What the parser says, in words for people.
+fn syntax_error(message: &str, found: Option<&str>) -> String {
+    let message = message.trim().replace('\n', "; ");
+    let found = found.filter(|found| !found.is_empty() && found.len() <= 40 && !found.contains('\n'));
+    match (message.as_str(), found) {
+        ("duplicate key", Some(key)) => format!("`{key}` is given twice"),
+        // The parser takes a bare word by its first letter for `nan` or `inf`.
+        (guess, _) if guess.starts_with("invalid float, expected") => {
+            "the value is neither a number nor text in quotes".to_owned()
+        }
+        _ => message,
+    }
+}
+
 /// What was wanted and what was found.
 fn wanted(what: &str, value: &DeValue<'_>) -> String {
     format!("is {}; {what} is wanted", found(value))
@@ -372,89 +399,5 @@ fn found(value: &DeValue<'_>) -> String {
     }
 }
 
-/// The candidate that differs least from a word, if it differs by no more than a third.
-pub(crate) fn near_miss<'c>(word: &str, candidates: &[&'c str]) -> Option<&'c str> {
-    let (distance, nearest) = candidates.iter().map(|near| (edit_distance(word, near), *near)).min()?;
-    let letters = word.chars().count();
-    (distance < letters && distance <= (letters / 3).max(1)).then_some(nearest)
-}
-
-/// Letters to insert, delete, replace or swap with their neighbour to make one word of the other.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
-    for i in 0..=a.len() {
-        for j in 0..=b.len() {
-            if i == 0 || j == 0 {
-                rows[i][j] = i + j;
-                continue;
-            }
-            let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            rows[i][j] = replaced.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                rows[i][j] = rows[i][j].min(rows[i - 2][j - 2] + 1);
-            }
-        }
-    }
-    rows[a.len()][b.len()]
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_near_miss_is_suggested_and_a_stranger_is_not() {
-        let keys = ["commit_interval", "commit_rows", "name"];
-        for (word, expected) in [
-            ("comit_interval", Some("commit_interval")),
-            ("commit_row", Some("commit_rows")),
-            ("naem", Some("name")),
-            ("colour", None),
-        ] {
-            assert_eq!(near_miss(word, &keys), expected, "{word}");
-        }
-    }
-
-    fn read(text: &str) -> Vec<String> {
-        let (doc, table) = Document::parse("f.toml", text);
-        {
-            let mut root = Section::root(&doc, &table);
-            let mut a = root.section("a");
-            a.integer::<u16>("port", 1..=65535);
-            a.boolean("on");
-            a.duration("every", Duration::from_secs(1)..=Duration::from_secs(3600));
-            for mut b in root.sections("b") {
-                let name = b.text("name");
-                b.required("name", name);
-            }
-        }
-        doc.into_problems().iter().map(ToString::to_string).collect()
-    }
-
-    #[test]
-    fn all_problems_come_at_once_in_order_of_lines() {
-        let text = "[a]\nport = 70000\nno = 1\nevery = \"2h\"\n\n[[b]]\nname = \"x\"\n\n[[b]]\nnmae = \"y\"\n\n[c]\n";
-        assert_eq!(
-            read(text),
-            [
-                "f.toml:2: `a.port` is 70000; 1 to 65535 is allowed",
-                "f.toml:3: unknown key `a.no`; did you mean `on`?",
-                "f.toml:4: `a.every` is \"2h\"; \"1s\" to \"1h\" is allowed",
-                "f.toml:9: `b.name` is missing",
-                "f.toml:10: unknown key `b.nmae`; did you mean `name`?",
-                "f.toml:12: unknown key `c`; known here: a, b",
-            ]
-        );
-    }
-
-    #[test]
-    fn syntax_errors_come_beside_the_rest() {
-        let problems = read("[a]\nport = \non = 3\n\n[[b]]\nname = \"x\n");
-        assert_eq!(problems.len(), 3, "{problems:#?}");
-        assert!(
-            problems.iter().any(|p| p == "f.toml:3: `a.on` is the number 3; true or false is wanted"),
-            "{problems:#?}"
-        );
-    }
-}
+mod tests;

@@ -1,4 +1,23 @@
-//! Typed, validated configuration: what people write in files, read whole and refused with every problem at once.
+//! What people write in files, typed and checked: the configuration, payload maps, device profiles and the registry.
+//!
+//! Every file is read whole and refused with all of its problems at once, each a [`Problem`] with file and line, so that
+//! it is mended in one go. What the files ask for is not done here: this crate opens no connection and no table, and
+//! nothing else reads the environment or files of secrets.
+//!
+//! ```
+//! use std::path::Path;
+//! use meterlake_config::Config;
+//!
+//! let config = Config::parse("[collect]\ncommit_interval = \"30s\"", Path::new("")).expect("is right");
+//! assert_eq!(config.collect.commit_interval.as_secs(), 30);
+//!
+//! let errors = Config::parse("[collect]\ncomit_interval = \"30s\"\nqueue = 0", Path::new("")).expect_err("is wrong");
+//! assert_eq!(errors.problems().len(), 2);
+//! assert_eq!(
+//!     errors.problems()[0].to_string(),
+//!     "configuration:2: unknown key `collect.comit_interval`; did you mean `commit_interval`?"
+//! );
+//! ```
 
 pub mod device_profile;
 mod document;
@@ -7,11 +26,12 @@ mod problem;
 mod quantity;
 pub mod registry;
 mod settings;
+mod spelling;
 
 pub use problem::{Problem, line_of};
 pub use quantity::{bytes_text, duration_text, parse_bytes, parse_duration};
 pub use settings::{
     AlertsConfig, BillingConfig, CollectConfig, Config, ConfigErrors, HourRange, JobsConfig, LakeConfig, LeakConfig,
-    LeakRule, ModbusDevice, ModbusLine, MqttBroker, ProfilesConfig, Secret, ServeConfig, UndervoltageConfig, UsageConfig,
-    VoltageLimits,
+    LeakRule, ModbusDevice, ModbusLine, MqttBroker, ProfilesConfig, Secret, ServeConfig, UndervoltageConfig,
+    UsageConfig, VoltageLimits,
 };

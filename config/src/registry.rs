@@ -70,8 +70,10 @@
 //! must be in it.
 
 mod cells;
+mod channels;
 mod check;
 mod read;
+mod rows;
 mod table;
 mod write;
 

@@ -110,9 +110,10 @@ impl Config {
         let (doc, table) = Document::parse(file, text);
         let config = {
             let mut root = Section::root(&doc, &table);
+            let lake = LakeConfig::read(root.section("lake"), around);
             let collect = CollectConfig::read(root.section("collect"), around);
             Self {
-                lake: LakeConfig::read(root.section("lake"), around),
+                lake,
                 mqtt: mqtt::read_all(root.sections("mqtt"), &collect.name, around),
                 modbus: modbus::read_all(root.sections("modbus"), around),
                 collect,
@@ -144,7 +145,7 @@ fn named<T>(
         let known = (kind.names)();
         let found = known.contains(&name).then(|| (kind.shipped)(name)).flatten();
         if found.is_none() {
-            let hint = match crate::document::near_miss(name, &known) {
+            let hint = match crate::spelling::near_miss(name, &known) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("there are {}, and files that end in .toml", known.join(", ")),
             };

@@ -5,60 +5,53 @@ use std::collections::{BTreeMap, BTreeSet};
 use meterlake_model::registry::{Customer, NetworkNode, NodeKind, UsagePoint};
 use meterlake_model::{Channel, Commodity, CustomerId, MeterId, NodeId, Timestamp, UsagePointId};
 
-use super::read::{ById, Hung};
+use super::read::Hung;
+use super::rows::Rows;
 use super::table::Table;
 use super::{CUSTOMERS, INSTALLATION_CHANNELS, NETWORK};
 
 /// The customer and node of each usage point, where those files say anything.
 pub(super) fn references(
     table: &Table<'_>,
-    points: &ById<UsagePointId, UsagePoint>,
-    customers: &ById<CustomerId, Customer>,
-    network: &ById<NodeId, NetworkNode>,
+    points: &Rows<UsagePointId, UsagePoint>,
+    customers: &Rows<CustomerId, Customer>,
+    network: &Rows<NodeId, NetworkNode>,
 ) {
-    for row in points.values() {
-        let point = &row.value;
-        if let Some(customer) = &point.customer_id
-            && !customers.is_empty()
-            && !customers.contains_key(customer)
-        {
-            table.note(row.line, format_args!("customer `{customer}` is not in {}", CUSTOMERS.name));
+    for (id, line, point) in points.iter() {
+        if let Some(customer) = point.customer_id.as_ref().filter(|customer| customers.lacks(customer)) {
+            table.note(line, format_args!("customer `{customer}` is not in {}", CUSTOMERS.name));
         }
         let Some(node_id) = &point.node_id else { continue };
-        if network.is_empty() {
-            continue;
+        if network.lacks(node_id) {
+            table.note(line, format_args!("node `{node_id}` is not in {}", NETWORK.name));
         }
-        let Some(node) = network.get(node_id) else {
-            table.note(row.line, format_args!("node `{node_id}` is not in {}", NETWORK.name));
-            continue;
-        };
-        let feeds = if node.value.kind == NodeKind::Dma { Commodity::Water } else { Commodity::Electricity };
+        let Some(node) = network.get(node_id) else { continue };
+        let feeds = if node.kind == NodeKind::Dma { Commodity::Water } else { Commodity::Electricity };
         if feeds != point.commodity {
-            let kind = node.value.kind.as_str();
-            let (id, wants) = (&point.id, point.commodity);
-            table.note(row.line, format_args!("node `{node_id}` is a {kind}, usage point `{id}` is for {wants}"));
+            let kind = node.kind.as_str();
+            let wants = point.commodity;
+            table.note(line, format_args!("node `{node_id}` is a {kind}, usage point `{id}` is for {wants}"));
         }
     }
 }
 
 /// Every parent is known, and nobody feeds itself.
-pub(super) fn network(table: &Table<'_>, network: &ById<NodeId, NetworkNode>) {
+pub(super) fn network(table: &Table<'_>, network: &Rows<NodeId, NetworkNode>) {
     let mut sound: BTreeSet<&NodeId> = BTreeSet::new();
-    for (start, row) in network {
-        if let Some(parent) = &row.value.parent_id
-            && !network.contains_key(parent)
-        {
-            table.note(row.line, format_args!("parent `{parent}` is not in {}", NETWORK.name));
+    for (start, line, node) in network.iter() {
+        if let Some(parent) = node.parent_id.as_ref().filter(|parent| network.lacks(parent)) {
+            table.note(line, format_args!("parent `{parent}` is not in {}", NETWORK.name));
         }
         let mut way = vec![start];
-        let mut at = row;
-        while let Some((parent, above)) = at.value.parent_id.as_ref().and_then(|id| network.get_key_value(id)) {
+        let mut at = node;
+        while let Some((parent, above)) = at.parent_id.as_ref().and_then(|id| Some((id, network.get(id)?))) {
             if sound.contains(parent) {
                 break;
             }
             if let Some(first) = way.iter().position(|seen| *seen == parent) {
                 let circle: Vec<_> = way[first..].iter().map(|id| format!("`{id}`")).collect();
-                let line = network[way[first]].line;
+                // The way may have begun below the circle.
+                let line = network.line_of(parent).unwrap_or(line);
                 table.note(line, format_args!("feeds itself: {} → `{parent}`", circle.join(" → ")));
                 break;
             }

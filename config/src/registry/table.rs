@@ -8,8 +8,8 @@ use std::path::Path;
 
 use csv::StringRecord;
 
-use crate::document::near_miss;
 use crate::problem::Problem;
+use crate::spelling::near_miss;
 
 /// The columns of a file.
 pub(super) struct FileSpec {
@@ -80,7 +80,7 @@ impl<'p> Table<'p> {
         self.problems.note(Problem::of_file(&*self.path, message.to_string()));
     }
 
-    /// Calls `each` with every row that has the form of the file. `false` when there is no such file.
+    /// Calls `each` with every row that has the form of the file. `false` when the file as a whole cannot be read.
     pub(super) fn each_row(&self, mut each: impl FnMut(&Row<'_>)) -> bool {
         let file = match File::open(&self.path) {
             Ok(file) => file,
@@ -121,10 +121,13 @@ impl<'p> Table<'p> {
             match &columns {
                 None => match self.header(&record, line) {
                     Some(found) => columns = Some(found),
-                    None => return true,
+                    None => return false,
                 },
                 Some(columns) if record.len() != columns.count => {
-                    self.note(line, format_args!("has {} cells, the header has {}", record.len(), columns.count));
+                    self.note(
+                        line,
+                        format_args!("number of cells is {}, the header has {}", record.len(), columns.count),
+                    );
                 }
                 Some(columns) => each(&Row { table: self, columns, record: &record, line }),
             }
@@ -132,7 +135,7 @@ impl<'p> Table<'p> {
         if columns.is_none() {
             self.note_file(format_args!("is empty; its first line is to be {}", self.header_line()));
         }
-        true
+        columns.is_some()
     }
 
     fn header_line(&self) -> String {

@@ -3,7 +3,7 @@
 use meterlake_model::Amount;
 
 use crate::document::Section;
-use crate::quantity::{HOUR, MINUTE};
+use crate::quantity::{HOUR, MINUTE, decimal_text};
 
 /// When alerts open and end.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -88,7 +88,8 @@ impl LeakConfig {
             s.refuse("min_actual", format_args!("is more than the window of {}h", config.window_hours));
         }
         if config.major_m3_per_h < config.above_m3_per_h {
-            s.refuse("major_l_per_h", "is less than `above_l_per_h`");
+            let litres = decimal_text(config.major_m3_per_h.micros(), 3);
+            s.refuse("major_l_per_h", format_args!("is {litres}, less than `above_l_per_h`"));
         }
         config
     }
