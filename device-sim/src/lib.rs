@@ -21,21 +21,30 @@
 //! assert_eq!(simulation.truth().expected().distinct, 192);
 //! ```
 
+mod broker;
 mod error;
+mod fault_proxy;
 mod history;
 pub mod json;
+pub mod ledger;
+mod live;
 mod load;
 pub mod malformed;
 mod message;
+pub mod modbus;
 mod plan;
+pub mod publisher;
 mod random;
 mod registry;
 mod scenario;
 mod simulation;
 mod truth;
 
+pub use broker::{BrokerOptions, EmbeddedBroker};
 pub use error::SimError;
+pub use fault_proxy::FaultProxy;
 pub use history::{History, message, topic};
+pub use live::{LivePlan, live};
 pub use message::{Malformed, Message, MessageForm, MessageKind, Rows};
 pub use plan::{Class, FleetPlan, Link, METERS_PER_TRANSFORMER, PointRef, UNITS_PER_GATEWAY};
 pub use scenario::{Fault, Scenario, Window};

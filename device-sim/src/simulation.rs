@@ -95,6 +95,11 @@ impl Point {
     }
 }
 
+/// A UTC day and what a place had used before it, in 0.001 of the unit, so that the present need not be summed up from
+/// the beginning each time.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Cursor(Option<(i64, i64)>);
+
 /// A fleet under a scenario.
 #[derive(Debug, Clone)]
 pub struct Simulation {
@@ -188,19 +193,32 @@ impl Simulation {
     /// What a place has used from its beginning to an instant, in millionths of the unit. Use is spread evenly over its
     /// slot, cut to a millionth.
     pub fn total_micros(&self, point: &Point, until: Timestamp) -> i64 {
+        self.total_with(&mut Cursor::default(), point, until)
+    }
+
+    /// As [`Self::total_micros`], going on from the day that `cursor` remembers.
+    fn total_with(&self, cursor: &mut Cursor, point: &Point, until: Timestamp) -> i64 {
         let begins = point.begins();
         if until <= begins {
             return 0;
         }
-        let (first, last) = (begins.unix_seconds().div_euclid(DAY_S), until.unix_seconds().div_euclid(DAY_S));
-        let whole: i64 = (first..last).map(|day| self.use_of_day(point, day).iter().sum::<i64>()).sum();
+        let day = until.unix_seconds().div_euclid(DAY_S);
+        if cursor.0.is_none_or(|(known, _)| known > day) {
+            cursor.0 = Some((begins.unix_seconds().div_euclid(DAY_S), 0));
+        }
+        let (mut known, mut total) = cursor.0.unwrap_or((day, 0));
+        while known < day {
+            total += self.use_of_day(point, known).iter().sum::<i64>();
+            known += 1;
+        }
+        cursor.0 = Some((known, total));
         let interval = self.interval_s(point) * 1_000_000;
         let into_day = until.micros().rem_euclid(DAY_S * 1_000_000);
-        let slots = self.use_of_day(point, last);
+        let slots = self.use_of_day(point, day);
         let slot = usize::try_from(into_day / interval).unwrap_or(0).min(slots.len() - 1);
         let before: i64 = slots[..slot].iter().sum();
         let part = i128::from(slots[slot]) * 1000 * i128::from(into_day % interval) / i128::from(interval);
-        (whole + before) * 1000 + i64::try_from(part).unwrap_or(0)
+        (total + before) * 1000 + i64::try_from(part).unwrap_or(0)
     }
 
     /// The true register at an instant, in 0.001 of the unit, with the meter that shows it.
@@ -211,7 +229,18 @@ impl Simulation {
 
     /// All values at an instant as [`Point::channels`] names them, with the meter that shows them.
     pub fn values_at<'p>(&self, point: &'p Point, at: Timestamp) -> Option<(&'p Mount, Vec<i64>)> {
-        let (mount, register) = self.register_milli(point, at)?;
+        self.values_with(&mut Cursor::default(), point, at)
+    }
+
+    /// As [`Self::values_at`], going on from the day that `cursor` remembers.
+    pub(crate) fn values_with<'p>(
+        &self,
+        cursor: &mut Cursor,
+        point: &'p Point,
+        at: Timestamp,
+    ) -> Option<(&'p Mount, Vec<i64>)> {
+        let mount = point.mount_at(at)?;
+        let register = mount.register_milli(self.total_with(cursor, point, at) / 1000);
         let day = at.unix_seconds().div_euclid(DAY_S);
         let slot = usize::try_from(at.unix_seconds().rem_euclid(DAY_S) / self.interval_s(point)).unwrap_or(0);
         let used = self.use_of_day(point, day)[slot];
