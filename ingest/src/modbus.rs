@@ -1,0 +1,76 @@
+//! Modbus TCP: lines of devices polled on a schedule, by profile.
+//!
+//! ```text
+//! profile ─ planner ─ requests ─┐
+//! calendar ─ schedule ─ slots ──┼─ turn ─ ask ─ connection ═══ gateway
+//!                               │           │
+//!                     delivery ─┴─ decode ──┘ registers
+//! ```
+//!
+//! [`poll_line`] is the task of one line. [`decode_block`] and [`replay`] are pure, so that dead letters are read again
+//! after a profile was mended. Nothing is ever written to a device: only function codes 3 and 4 exist here. Devices with
+//! a clock of their own, serial lines and TLS are left out.
+
+mod ask;
+mod backoff;
+mod clock;
+mod connection;
+mod decode;
+mod device;
+mod failure;
+mod line;
+mod number;
+mod planner;
+mod schedule;
+mod stats;
+mod turn;
+
+use std::sync::Arc;
+
+use meterlake_config::ModbusLine;
+use meterlake_model::{DeadLetter, DeadReason, MeterDirectory, RawMessage, ReadingBatch, Timestamp, Zone};
+
+pub use decode::{Block, BlockError, BlockValues, decode_block};
+pub use failure::FailureKind;
+pub use line::poll_line;
+pub use planner::{BlockRequest, plan};
+pub use schedule::{SLOT_TOLERANCE_S, Slots};
+pub use stats::{DeviceStats, LineStats};
+
+/// Decodes a register block that was kept, by the lines as they are configured now, and adds what it says to `out`: a
+/// row and events, or a dead letter with what is still wrong. Its time is worked out from its arrival, as when polled.
+///
+/// Every event bit that is set becomes an event: what was set before is not known.
+pub fn replay(lines: &[ModbusLine], message: &RawMessage, directory: &MeterDirectory, out: &mut ReadingBatch) {
+    let mut refuse = |reason, detail: String, decoder: Arc<str>| {
+        out.dead_letters.push(DeadLetter { reason, detail, message: message.clone(), decoder });
+    };
+    let block = match decode::read_message(message) {
+        Ok(block) => block,
+        Err(BlockError { reason, detail }) => return refuse(reason, detail, "modbus".into()),
+    };
+    let (unit, block) = block;
+    let line = lines.iter().find(|line| line::source_of(&line.name) == message.source);
+    let Some(device) = line.and_then(|line| line.devices.iter().find(|device| device.unit == unit)) else {
+        let detail = format!("no device with unit {unit} is configured on {}", message.source);
+        return refuse(DeadReason::NoMap, detail, "modbus".into());
+    };
+    let label: Arc<str> = device.profile.label().into();
+    let Ok(received_at) = Timestamp::from_unix_seconds(message.received_at_s) else {
+        let detail = format!("arrival at {} s since 1970 is no time", message.received_at_s);
+        return refuse(DeadReason::BadTime, detail, label);
+    };
+    let zone = directory.get(device.meter_id.as_str()).map_or_else(Zone::utc, |entry| entry.zone.clone());
+    let answered = decode::Answered {
+        unit,
+        meter_id: &device.meter_id,
+        profile: &device.profile,
+        label: &label,
+        source: &message.source,
+        directory,
+        ts: Slots::new(device.interval, zone).stamp(received_at),
+        received_at_s: message.received_at_s,
+    };
+    let mut status = vec![0; device.profile.status.len()];
+    answered.add_blocks(&[block], &mut status, out);
+}
