@@ -8,15 +8,27 @@
 //!
 //! Left out here: reading tables (the jobs do), high/low, spike and other checks over finished spans, and tariffs.
 
+mod derive;
 mod finding;
+mod fold;
+mod grid;
+mod history;
+mod interval;
+mod line;
+mod reconcile;
 mod span;
+#[cfg(test)]
+mod tests;
+mod walk;
 
 use std::collections::BTreeSet;
 
 use meterlake_model::registry::{Installation, InstallationChannel, UsagePoint};
 use meterlake_model::{Amount, Channel, CivilDay, ReadingFlags, Timestamp};
 
+pub use derive::derive;
 pub use finding::{Finding, Rule, Severity};
+pub use reconcile::{Closure, Part, Reconciled, reconcile, tolerance};
 pub use span::{Boundary, Level, Span};
 
 /// One value that one message brought for one channel, as read.
@@ -32,6 +44,13 @@ pub struct Reading {
     pub value: Amount,
     /// Remarks of the collector.
     pub flags: ReadingFlags,
+}
+
+impl Reading {
+    /// The canonical order: by time, then by arrival.
+    fn order(&self) -> (Timestamp, i64, i32, Amount) {
+        (self.ts, self.received_at_s, self.revision, self.value)
+    }
 }
 
 /// One installation and what its meter said, in any order; readings outside its dates are passed over.
@@ -132,12 +151,22 @@ pub struct Counts {
     pub foreign: u64,
 }
 
+impl Counts {
+    fn add(&mut self, other: &Self) {
+        self.readings += other.readings;
+        self.repeats += other.repeats;
+        self.conflicts += other.conflicts;
+        self.jitter += other.jitter;
+        self.foreign += other.foreign;
+    }
+}
+
 /// The use of one usage point and channel.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PointUsage {
-    /// Slots and days in order of (start, level), those that start in the range asked for.
+    /// Days, then slots, each in order of time; those that start in the range asked for.
     pub spans: Vec<Span>,
-    /// In order of (start, rule), those that start in the range asked for.
+    /// In order of (start, rule, end); those that start in the range asked for.
     pub findings: Vec<Finding>,
     /// Over all readings given.
     pub counts: Counts,

@@ -1,0 +1,234 @@
+//! The use of one usage point: its installations one after the other, and what lies between them.
+
+use std::collections::BTreeSet;
+
+use meterlake_model::{ChannelKind, Commodity, Timestamp};
+
+use super::finding::{Finding, Rule, Severity};
+use super::fold;
+use super::history::{DayNumber, History, number_of};
+use super::interval;
+use super::line::{self, Ends, Sink};
+use super::walk::{Point, PointKind, Register, Walked, scale, walk};
+use super::{InstallationReadings, PointInput, PointUsage, Reading, UsageRules};
+
+/// Derives spans and findings of one usage point and channel. Physical channels have no use: the result is empty.
+///
+/// ```text
+/// days of a register channel: Σ days = (last − first accepted register) × multiplier, installation by installation
+/// slots of a day:             Σ slots = day
+/// ```
+pub fn derive(point: &PointInput<'_>, rules: &UsageRules) -> PointUsage {
+    let holidays: BTreeSet<DayNumber> = point.holidays.iter().map(|day| number_of(*day)).collect();
+    let mut sink = Sink {
+        input: point,
+        rules,
+        history: History::new(&holidays, rules.history_days),
+        outage_days: outage_days(point),
+        slots: Vec::new(),
+        days: Vec::new(),
+        findings: Vec::new(),
+    };
+    let mut usage = PointUsage::default();
+    match point.channel.kind() {
+        ChannelKind::Register => registers(&mut sink, &mut usage),
+        ChannelKind::Interval => interval::derive(&mut sink, &mut usage),
+        ChannelKind::Physical => return usage,
+    }
+    let Sink { slots, days, mut findings, .. } = sink;
+    findings.retain(|finding| point.from <= finding.start && finding.start < point.to);
+    findings.sort_by(|a, b| (a.start, a.rule, a.end, &a.evidence).cmp(&(b.start, b.rule, b.end, &b.evidence)));
+    usage.findings = findings;
+    usage.spans = days;
+    usage.spans.extend(slots);
+    usage
+}
+
+fn outage_days(point: &PointInput<'_>) -> BTreeSet<DayNumber> {
+    let zone = &point.usage_point.zone;
+    let mut days = BTreeSet::new();
+    for (start, end) in point.outages {
+        let mut ts = *start;
+        while ts < *end {
+            let day = zone.day_of(ts);
+            days.insert(number_of(day));
+            ts = zone.start_of_day(day.plus_days(1)).max(ts.plus_micros(1));
+        }
+    }
+    days
+}
+
+/// Readings of an installation within its dates, in canonical order, each at its true instant.
+pub(super) fn rows(point: &PointInput<'_>, installation: &InstallationReadings<'_>) -> Vec<Reading> {
+    let mut rows = installation.readings.to_vec();
+    if !rows.is_sorted_by_key(Reading::order) {
+        rows.sort_unstable_by_key(Reading::order);
+    }
+    fold::place(&mut rows, &point.usage_point.zone, installation.channel.interval_s);
+    let (from, to) = (installation.installation.installed_at, installation.installation.removed_at);
+    let begin = from.map_or(0, |from| rows.partition_point(|row| row.ts < from));
+    let end = to.map_or(rows.len(), |to| rows.partition_point(|row| row.ts <= to));
+    rows.truncate(end);
+    rows.drain(..begin.min(end));
+    rows
+}
+
+fn register_of(point: &PointInput<'_>, at: usize, rules: &UsageRules) -> Register {
+    let channel = point.installations[at].channel;
+    let resolution = channel.resolution.micros().max(1);
+    let interval_us = channel.interval_s.clamp(1, 86_400) * 1_000_000;
+    let water = match point.usage_point.commodity {
+        Commodity::Water => rules.actual_gap_water_s * 1_000_000,
+        Commodity::Electricity => 0,
+    };
+    Register {
+        installation: at,
+        resolution,
+        jitter: resolution.saturating_mul(rules.jitter_steps),
+        wrap: channel.digits.and_then(|digits| 10_i64.checked_pow(u32::from(digits) + 6)),
+        multiplier: channel.multiplier_micros,
+        capacity: channel.capacity_per_hour.map(|capacity| capacity.micros()),
+        capacity_percent: rules.capacity_percent,
+        interval_us,
+        // A clock that drifts by less than half an interval has skipped no reading.
+        actual_gap_us: (interval_us + interval_us / 2).max(water),
+        settle_us: rules.settle_s * 1_000_000,
+        average_us: i64::from(rules.average_days) * 86_400_000_000,
+    }
+}
+
+fn registers(sink: &mut Sink<'_>, usage: &mut PointUsage) {
+    let point = sink.input;
+    let mut lines: Vec<(Register, Walked)> = Vec::with_capacity(point.installations.len());
+    for at in 0..point.installations.len() {
+        let register = register_of(point, at, sink.rules);
+        let mut readings = rows(point, &point.installations[at]);
+        add_ends(&mut readings, &point.installations[at]);
+        let walked = walk(&register, &readings);
+        usage.counts.add(&walked.counts);
+        lines.push((register, walked));
+    }
+    for at in 1..lines.len() {
+        let (before, after) = lines.split_at_mut(at);
+        if let (Some(before), Some(after)) = (before.last_mut(), after.first_mut()) {
+            join(point, at, sink.rules.boundary_gap_s, &mut before.1, before.0.wrap, &mut after.1);
+        }
+    }
+    for (at, (register, mut walked)) in lines.into_iter().enumerate() {
+        sink.findings.append(&mut walked.findings);
+        installation(sink, at, &register, &walked);
+    }
+}
+
+/// The registers at installation and removal stand like readings, before all others of their time.
+fn add_ends(rows: &mut Vec<Reading>, of: &InstallationReadings<'_>) {
+    let end = |ts: Option<Timestamp>, value| {
+        Some(Reading { ts: ts?, received_at_s: i64::MAX, revision: 0, value: value?, flags: Default::default() })
+    };
+    let first = end(of.installation.installed_at, of.channel.start_register);
+    let last = end(of.installation.removed_at, of.channel.end_register);
+    if let Some(first) = first {
+        rows.insert(0, first);
+    }
+    rows.extend(last);
+    if first.is_some() || last.is_some() {
+        rows.sort_by_key(Reading::order);
+    }
+}
+
+/// Where the registry gives one meter a new row (a changed ratio) the register goes on: it is straight between the near
+/// readings on both sides.
+fn join(point: &PointInput<'_>, at: usize, gap_s: i64, before: &mut Walked, wrap: Option<i64>, after: &mut Walked) {
+    let (old, new) = (point.installations[at - 1].installation, point.installations[at].installation);
+    let (Some(border), true) = (new.installed_at, old.meter_id == new.meter_id && old.removed_at == new.installed_at)
+    else {
+        return;
+    };
+    let (Some(a), Some(b)) = (before.points.last().copied(), after.points.first().copied()) else { return };
+    if a.ts >= border || b.ts <= border || before.pending.is_some() {
+        return;
+    }
+    let shown = wrap.map_or(a.register, |range| a.register.rem_euclid(range));
+    let (rise, time) = (b.register - shown, b.ts.micros_since(a.ts));
+    if rise < 0 || time > gap_s * 1_000_000 {
+        return;
+    }
+    let resolution = point.installations[at].channel.resolution.micros().max(1);
+    let part = i128::from(rise / resolution) * i128::from(border.micros_since(a.ts));
+    let steps = (2 * part + i128::from(time)) / (2 * i128::from(time));
+    let part = i64::try_from(steps).unwrap_or(0) * resolution;
+    before.points.push(Point { ts: border, register: a.register + part, kind: PointKind::Derived });
+    after.points.insert(0, Point { ts: border, register: shown + part, kind: PointKind::Derived });
+    for line in after.lines.iter_mut().skip(1) {
+        *line += 1;
+    }
+}
+
+fn installation(sink: &mut Sink<'_>, at: usize, register: &Register, walked: &Walked) {
+    let dates = sink.input.installations[at].installation;
+    let (from, to) = (dates.installed_at, dates.removed_at);
+    let Some((first, last)) = walked.points.first().zip(walked.points.last()) else {
+        let until = walked.pending.or(to).or(from.map(|_| sink.input.to));
+        if let (Some(from), Some(until)) = (from, until) {
+            nothing(sink, at, from, until, "no reading of the installation");
+        }
+        return;
+    };
+    let head = from.filter(|from| *from < first.ts);
+    // An installation without dates ends at its last reading; one that is still there has yet to say more.
+    let open_end = if to.is_none() { from.map(|_| sink.input.to) } else { None };
+    let tail = to.filter(|to| *to > last.ts && walked.pending.is_none());
+    let lines = walked.lines.len();
+    let mut before: Option<Timestamp> = None;
+    for (n, points) in walked.lines().enumerate() {
+        let (Some(line_start), Some(line_end)) = (points.first(), points.last()) else { continue };
+        if let Some(before) = before {
+            sink.missing(at, before, line_start.ts, "the register fell and nothing explains the step");
+        }
+        let whole = scale(line_end.register - line_start.register, register.multiplier);
+        if whole.is_none() {
+            let text = format!("the use from {} to {} does not fit 18 digits", line_start.ts, line_end.ts);
+            sink.missing(at, line_start.ts, line_end.ts, &text);
+            sink.findings.push(Finding {
+                rule: Rule::V15,
+                severity: Severity::Stop,
+                start: line_start.ts,
+                end: line_end.ts,
+                measured: None,
+                limit: None,
+                installation: at,
+                evidence: text,
+            });
+            before = Some(line_end.ts);
+            continue;
+        }
+        let ends = Ends { head: head.filter(|_| n == 0), tail: tail.filter(|_| n + 1 == lines) };
+        // What precedes the line in time is emitted first.
+        let days = sink.days.len();
+        let unfilled = line::emit(sink, register, points, ends);
+        if let Some(head) = ends.head.filter(|_| unfilled.head) {
+            let after = sink.days.split_off(days);
+            nothing(sink, at, head, line_start.ts, "no reading since the installation");
+            sink.days.extend(after);
+        }
+        if let Some(tail) = ends.tail.filter(|_| unfilled.tail) {
+            nothing(sink, at, line_end.ts, tail, "no reading before the removal");
+        }
+        before = Some(line_end.ts);
+    }
+    if let Some(pending) = walked.pending {
+        let until = to.or(open_end).map_or(pending, |end| end.max(pending));
+        sink.missing(at, last.ts, until, "the register fell and nothing confirms the step");
+    } else if let Some(end) = open_end.filter(|end| *end > last.ts) {
+        let late = end.micros_since(last.ts) > register.actual_gap_us;
+        sink.missing(at, last.ts, end, "no reading since");
+        if late {
+            sink.gap_finding(at, Severity::Issue, (last.ts, end), &format!("no reading since {}", last.ts));
+        }
+    }
+}
+
+pub(super) fn nothing(sink: &mut Sink<'_>, at: usize, from: Timestamp, to: Timestamp, why: &str) {
+    sink.missing(at, from, to, why);
+    sink.gap_finding(at, Severity::Issue, (from, to.min(sink.input.to)), why);
+}

@@ -1,0 +1,532 @@
+//! The walk along one meter's register: which readings stand, which are another's, and where the line breaks.
+//!
+//! The register as read is unwrapped into a number that never falls. A line is a stretch without a break; between two
+//! lines the use is unknown. Every look ahead and back is bounded, so that the walk is linear in the readings.
+
+use meterlake_model::{Amount, Timestamp};
+
+use super::finding::{Finding, Rule, Severity};
+use super::{Counts, Reading};
+
+/// A look ahead or back ends after so many readings, whatever the time.
+const LOOK: usize = 1024;
+/// A value that left in one step and came back within this is not the meter's own.
+const RETURN_US: i64 = 7 * 86_400_000_000;
+/// A register may wrap from this share of its range on, in tenths, and lands below the rest.
+const WRAP_FROM_TENTHS: i64 = 9;
+
+/// What the walk has to know of an installation's channel, in integers: registers in millionths as read.
+#[derive(Debug, Clone)]
+pub(super) struct Register {
+    pub(super) installation: usize,
+    pub(super) resolution: i64,
+    pub(super) jitter: i64,
+    /// 10^digits, where the register wraps.
+    pub(super) wrap: Option<i64>,
+    /// In millionths.
+    pub(super) multiplier: i64,
+    /// In millionths per hour, after the multiplier.
+    pub(super) capacity: Option<i64>,
+    pub(super) capacity_percent: i64,
+    pub(super) interval_us: i64,
+    /// Readings nearer than this leave no room for a reading in between.
+    pub(super) actual_gap_us: i64,
+    pub(super) settle_us: i64,
+    pub(super) average_us: i64,
+}
+
+impl Register {
+    /// Whether a step after the multiplier is more than capacity allows in a time, with some room on top.
+    fn exceeds(&self, step: i64, micros: i64, room: i64) -> bool {
+        let Some(capacity) = self.capacity else { return false };
+        let hour_percent = 3_600_000_000_i128 * 100;
+        let allowed = i128::from(capacity).saturating_mul(i128::from(micros.max(0)) * i128::from(self.capacity_percent));
+        let used = i128::from(step - room).saturating_mul(i128::from(self.multiplier));
+        used.saturating_mul(hour_percent / 1_000_000) > allowed
+    }
+
+    fn limit(&self, micros: i64) -> Option<Amount> {
+        let capacity = i128::from(self.capacity?);
+        let allowed = capacity * i128::from(micros.max(0)) * i128::from(self.capacity_percent) / 360_000_000_000;
+        i64::try_from(allowed).ok().and_then(Amount::from_micros)
+    }
+}
+
+/// How a point of the line came about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PointKind {
+    /// A reading.
+    Read,
+    /// A reading whose step from the one before is above capacity, but confirmed.
+    Over,
+    /// A reading that is low by jitter: the register stood at its maximum.
+    Low,
+    /// Between two readings of a meter whose installation row changed there.
+    Derived,
+}
+
+/// A point of the line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Point {
+    pub(super) ts: Timestamp,
+    /// Unwrapped, as read.
+    pub(super) register: i64,
+    pub(super) kind: PointKind,
+}
+
+/// The lines of one installation.
+#[derive(Debug, Default)]
+pub(super) struct Walked {
+    pub(super) points: Vec<Point>,
+    /// Where each line begins in `points`; lines are never empty.
+    pub(super) lines: Vec<usize>,
+    /// Readings after the last line that nothing confirms yet reach to here.
+    pub(super) pending: Option<Timestamp>,
+    pub(super) findings: Vec<Finding>,
+    pub(super) counts: Counts,
+}
+
+impl Walked {
+    /// The lines in order.
+    pub(super) fn lines(&self) -> impl Iterator<Item = &[Point]> {
+        let ends = self.lines.iter().skip(1).copied().chain([self.points.len()]);
+        self.lines.iter().zip(ends).map(|(from, to)| &self.points[*from..to])
+    }
+}
+
+/// A break that a return to the old register takes back.
+struct Break {
+    finding: usize,
+    old: Point,
+    offset: i64,
+    first: i64,
+    ts: Timestamp,
+}
+
+/// What follows a fall.
+struct Ahead {
+    high: usize,
+    low: usize,
+    settled: bool,
+}
+
+struct Walk<'a> {
+    register: &'a Register,
+    rows: &'a [Reading],
+    out: Walked,
+    offset: i64,
+    /// The last point that was read.
+    last: Option<Point>,
+    broke: Option<Break>,
+}
+
+/// Walks the readings of one installation, in canonical order.
+pub(super) fn walk(register: &Register, rows: &[Reading]) -> Walked {
+    let mut walk =
+        Walk { register, rows, out: Walked::default(), offset: 0, last: None, broke: None };
+    walk.out.points.reserve(rows.len());
+    walk.out.counts.readings = u64::try_from(rows.len()).unwrap_or(u64::MAX);
+    walk.run();
+    walk.prune();
+    walk.out
+}
+
+impl Walk<'_> {
+    fn run(&mut self) {
+        let rows = self.rows;
+        let mut i = 0;
+        while i < rows.len() {
+            let ts = rows[i].ts;
+            let mut end = i + 1;
+            while end < rows.len() && rows[end].ts == ts {
+                end += 1;
+            }
+            let row = if end == i + 1 { rows[i] } else { self.choose(i, end) };
+            i = end;
+            let value = row.value.micros();
+            if value < 0 || self.register.wrap.is_some_and(|range| value >= range) {
+                self.out.counts.foreign += 1;
+                let text = format!("reading {} has more digits than the register", row.value);
+                self.find(Rule::V15, Severity::Issue, (ts, ts), (value, self.register.wrap), text);
+                continue;
+            }
+            if !self.step(ts, value, i) {
+                break;
+            }
+        }
+    }
+
+    /// Takes one value; `next` is the row after it. False ends the walk.
+    fn step(&mut self, ts: Timestamp, value: i64, next: usize) -> bool {
+        let Some(last) = self.last else {
+            self.begin_line(Point { ts, register: value, kind: PointKind::Read });
+            return true;
+        };
+        let register = value + self.offset;
+        let step = register - last.register;
+        if step >= 0 {
+            self.rise(last, Point { ts, register, kind: PointKind::Read }, next);
+            return true;
+        }
+        if -step <= self.register.jitter {
+            self.out.counts.jitter += 1;
+            self.out.points.push(Point { ts, register: last.register, kind: PointKind::Low });
+            return true;
+        }
+        self.fall(last, ts, value, next)
+    }
+
+    fn rise(&mut self, last: Point, mut point: Point, next: usize) {
+        let step = point.register - last.register;
+        let time = point.ts.micros_since(last.ts);
+        let range = self.register.wrap.unwrap_or(0);
+        if self.offset >= range && range > 0 && last.register - (point.register - range) <= self.register.jitter {
+            // Just after a wrap the register flickers back below it.
+            if point.register - range <= last.register {
+                self.out.counts.jitter += 1;
+                self.out.points.push(Point { register: last.register, kind: PointKind::Low, ..point });
+                return;
+            }
+        }
+        if self.register.exceeds(step, time, self.register.resolution) && !self.confirmed(point, next) {
+            self.out.counts.foreign += 1;
+            let text = format!("{} follows {} and nothing confirms it", self.shown(point), self.shown(last));
+            let limit = self.as_read(self.register.limit(time));
+            self.find(Rule::V13, Severity::Issue, (point.ts, point.ts), (step, limit), text);
+            return;
+        }
+        if self.takes_break_back(last, point) {
+            return;
+        }
+        if self.register.exceeds(step, time.max(self.register.interval_us), 0) {
+            point.kind = PointKind::Over;
+            let text = format!("{} follows {}", self.shown(point), self.shown(last));
+            let used = scale(step, self.register.multiplier).unwrap_or(i64::MAX);
+            let limit = self.register.limit(time).map(Amount::micros);
+            self.find(Rule::V14, Severity::Issue, (last.ts, point.ts), (used, limit), text);
+        }
+        self.accept(point);
+    }
+
+    /// A fall beyond jitter: another's reading, a return from another's readings, a wrap, a reset, or not yet known.
+    fn fall(&mut self, last: Point, ts: Timestamp, value: i64, next: usize) -> bool {
+        let register = value + self.offset;
+        let ahead = self.look_ahead(register, last.register, ts, next);
+        if let Some(tail) = self.returns(register, ts, &ahead) {
+            self.drop_tail(tail, ts);
+            return self.step(ts, value, next);
+        }
+        let measured = register - last.register;
+        let wrapped = self.register.wrap.map(|range| register + range - last.register);
+        let time = ts.micros_since(last.ts);
+        if let (Some(range), Some(step)) = (self.register.wrap, wrapped) {
+            let plausible = match self.register.capacity {
+                Some(_) => !self.register.exceeds(step, time, self.register.resolution),
+                None => step <= range / 10,
+            };
+            let from = range / 10 * WRAP_FROM_TENTHS;
+            if last.register - self.offset >= from && plausible && (ahead.high == 0 || ahead.low > 2 * ahead.high) {
+                let text = format!("the register wrapped from {} to {}", self.shown(last), micros(value));
+                let limit = self.as_read(self.register.limit(time));
+                self.find(Rule::V12, Severity::Information, (last.ts, ts), (step, limit), text);
+                self.offset += range;
+                self.accept(Point { ts, register: value + self.offset, kind: PointKind::Read });
+                return true;
+            }
+        }
+        if ahead.high > 0 {
+            self.out.counts.foreign += 1;
+            let text = format!("{} lies below {} and the register goes on above", micros(value), self.shown(last));
+            self.find(Rule::V13, Severity::Issue, (ts, ts), (measured, Some(-self.register.jitter)), text);
+            return true;
+        }
+        let until = if ahead.settled { ts } else { self.rows.last().map_or(ts, |row| row.ts) };
+        let (rule, text) = match wrapped {
+            Some(step) if self.like_average(step, last, time) => (
+                Rule::V12,
+                format!(
+                    "{} follows {}: perhaps the register wrapped, which would be a use like the average",
+                    micros(value),
+                    self.shown(last)
+                ),
+            ),
+            _ if ahead.settled => {
+                (Rule::V11, format!("{} follows {} and stays below: reset suspected", micros(value), self.shown(last)))
+            }
+            _ => (Rule::V11, format!("{} follows {}", micros(value), self.shown(last))),
+        };
+        self.find(rule, Severity::Stop, (last.ts, until), (measured, Some(-self.register.jitter)), text);
+        if !ahead.settled {
+            self.out.pending = Some(until);
+            return false;
+        }
+        let finding = self.out.findings.len() - 1;
+        self.broke = Some(Break { finding, old: last, offset: self.offset, first: value, ts });
+        self.offset = 0;
+        self.begin_line(Point { ts, register: value, kind: PointKind::Read });
+        true
+    }
+
+    fn look_ahead(&self, register: i64, maximum: i64, ts: Timestamp, next: usize) -> Ahead {
+        let mut ahead = Ahead { high: 0, low: 0, settled: false };
+        for row in self.rows[next..].iter().take(LOOK) {
+            let value = row.value.micros() + self.offset;
+            if value >= maximum - self.register.jitter {
+                ahead.high += 1;
+            } else if value >= register - self.register.jitter {
+                ahead.low += 1;
+            }
+            if row.ts.micros_since(ts) >= self.register.settle_us {
+                ahead.settled = ahead.high == 0;
+                return ahead;
+            }
+        }
+        ahead.settled = ahead.high == 0 && self.rows.len() - next > LOOK;
+        ahead
+    }
+
+    /// Where the readings begin that left the line in one step and from which this value comes back to it.
+    fn returns(&self, register: i64, ts: Timestamp, ahead: &Ahead) -> Option<usize> {
+        let begin = *self.out.lines.last()?;
+        let last = self.last?;
+        let (mut tail, mut count) = (None, 0);
+        for (at, point) in self.out.points.iter().enumerate().skip(begin).rev().take(LOOK) {
+            if point.kind == PointKind::Low {
+                continue;
+            }
+            if point.register <= register + self.register.jitter {
+                let first: usize = tail?;
+                let left = self.out.points[first];
+                let in_one_step = (left.register - point.register).saturating_mul(2) >= last.register - register;
+                let soon = ts.micros_since(left.ts) <= RETURN_US;
+                let settles = ahead.settled && ahead.high == 0;
+                let more = 2 + ahead.low > count + ahead.high;
+                return (in_one_step && soon && (settles || more)).then_some(first);
+            }
+            tail = Some(at);
+            count += 1;
+        }
+        None
+    }
+
+    fn drop_tail(&mut self, tail: usize, back: Timestamp) {
+        let dropped: Vec<Point> = self.out.points.drain(tail..).filter(|p| p.kind != PointKind::Low).collect();
+        self.last = self.out.points.iter().rev().find(|p| p.kind != PointKind::Low).copied();
+        // What was said of steps into the tail no longer holds.
+        if let Some(first) = dropped.first() {
+            self.out.findings.retain(|f| f.rule != Rule::V14 || f.end < first.ts);
+        }
+        for point in dropped {
+            self.foreign(point, back);
+        }
+    }
+
+    fn foreign(&mut self, point: Point, back: Timestamp) {
+        self.out.counts.foreign += 1;
+        let running = self.last.map_or(0, |last| last.register);
+        let text = format!("{} left the running register, which is back at {back}", self.shown(point));
+        let measured = point.register - running;
+        self.find(Rule::V13, Severity::Issue, (point.ts, point.ts), (measured, None), text);
+    }
+
+    /// A long excursion below ends: the step back covers more than the excursion itself ever rose.
+    fn takes_break_back(&mut self, last: Point, point: Point) -> bool {
+        let Some(broke) = self.broke.take() else { return false };
+        let register = point.register - self.offset + broke.offset;
+        let gap = broke.old.register - (last.register - self.offset + broke.offset);
+        let back = register >= broke.old.register - self.register.jitter
+            && gap > self.register.jitter
+            && gap > last.register - broke.first
+            && point.ts.micros_since(broke.ts) <= RETURN_US;
+        if !back {
+            if point.ts.micros_since(broke.ts) <= RETURN_US {
+                self.broke = Some(broke);
+            }
+            return false;
+        }
+        let begin = self.out.lines.pop().unwrap_or(0);
+        let dropped: Vec<Point> = self.out.points.drain(begin..).filter(|p| p.kind != PointKind::Low).collect();
+        self.out.findings.truncate(broke.finding);
+        self.last = Some(broke.old);
+        self.offset = broke.offset;
+        for low in dropped {
+            self.foreign(low, point.ts);
+        }
+        if register < broke.old.register {
+            self.out.counts.jitter += 1;
+            self.out.points.push(Point { ts: point.ts, register: broke.old.register, kind: PointKind::Low });
+        } else {
+            self.accept(Point { register, ..point });
+        }
+        true
+    }
+
+    /// Whether the next two readings go on from a jump.
+    fn confirmed(&self, point: Point, next: usize) -> bool {
+        let (mut from, mut seen) = (point, 0);
+        for row in &self.rows[next..] {
+            if row.ts == from.ts {
+                continue;
+            }
+            let register = row.value.micros() + self.offset;
+            let step = register - from.register;
+            let time = row.ts.micros_since(from.ts);
+            if step < -self.register.jitter || self.register.exceeds(step, time, self.register.resolution) {
+                return false;
+            }
+            seen += 1;
+            if seen == 2 {
+                return true;
+            }
+            from = Point { ts: row.ts, register: register.max(from.register), kind: PointKind::Read };
+        }
+        false
+    }
+
+    /// Whether a wrapped step would be 50 to 200 % of the use at the average rate before it.
+    fn like_average(&self, step: i64, last: Point, time: i64) -> bool {
+        let begin = self.out.lines.last().copied().unwrap_or(0);
+        let Some((rise, over)) = average(&self.out.points[begin..], self.register.average_us) else { return false };
+        let usual = i128::from(rise) * i128::from(time);
+        let this = i128::from(step) * i128::from(over);
+        debug_assert!(last.ts <= self.rows[self.rows.len() - 1].ts);
+        usual > 0 && this * 2 >= usual && this <= usual * 2
+    }
+
+    /// One of several values of the same time: the one that keeps the order, else the latest to arrive.
+    fn choose(&mut self, from: usize, to: usize) -> Reading {
+        let same = &self.rows[from..to];
+        let latest = *same.iter().max_by_key(|row| row.order()).unwrap_or(&same[0]);
+        let distinct = same.iter().enumerate().filter(|(i, row)| same[..*i].iter().all(|r| r.value != row.value)).count();
+        self.out.counts.repeats += u64::try_from(same.len() - distinct).unwrap_or(0);
+        if distinct == 1 {
+            return latest;
+        }
+        let floor = self.last.map(|last| last.register - self.offset - self.register.jitter);
+        let ceiling = self.rows[to..]
+            .iter()
+            .take(3)
+            .map(|row| row.value.micros())
+            .find(|value| floor.is_none_or(|floor| *value >= floor))
+            .map(|value| value.saturating_add(self.register.jitter));
+        let in_order = |row: &&Reading| {
+            let value = row.value.micros();
+            floor.is_none_or(|floor| value >= floor) && ceiling.is_none_or(|ceiling| value <= ceiling)
+        };
+        let chosen = *same.iter().filter(in_order).max_by_key(|row| row.order()).unwrap_or(&latest);
+        self.out.counts.conflicts += u64::try_from(distinct - 1).unwrap_or(0);
+        let spread = same.iter().map(|row| (row.value.micros() - chosen.value.micros()).abs()).max().unwrap_or(0);
+        if spread > self.register.resolution {
+            let others: Vec<String> =
+                same.iter().filter(|row| row.value != chosen.value).map(|row| row.value.to_string()).collect();
+            let text = format!("{} kept beside {}", chosen.value, others.join(", "));
+            let limit = Some(self.register.resolution);
+            self.find(Rule::V05, Severity::Information, (chosen.ts, chosen.ts), (spread, limit), text);
+        }
+        chosen
+    }
+
+    fn begin_line(&mut self, point: Point) {
+        self.out.lines.push(self.out.points.len());
+        self.accept(point);
+    }
+
+    fn accept(&mut self, point: Point) {
+        self.last = Some(point);
+        self.out.points.push(point);
+    }
+
+    /// Takes out the low readings that have real ones near by; the others stand in for the register's maximum.
+    fn prune(&mut self) {
+        let points = &mut self.out.points;
+        if points.iter().all(|p| p.kind != PointKind::Low) {
+            return;
+        }
+        let mut kept: Vec<Point> = Vec::with_capacity(points.len());
+        let mut lines = Vec::with_capacity(self.out.lines.len());
+        for (line, from) in self.out.lines.iter().enumerate() {
+            let to = self.out.lines.get(line + 1).copied().unwrap_or(points.len());
+            lines.push(kept.len());
+            let mut i = *from;
+            while i < to {
+                let before = kept.last().copied();
+                let run_end = points[i..to].iter().position(|p| p.kind != PointKind::Low).map_or(to, |n| i + n);
+                let near = match (before, points[..to].get(run_end)) {
+                    (Some(a), Some(b)) => b.ts.micros_since(a.ts) <= self.register.actual_gap_us,
+                    _ => false,
+                };
+                if !near {
+                    kept.extend_from_slice(&points[i..run_end]);
+                }
+                if run_end < to {
+                    kept.push(points[run_end]);
+                }
+                i = run_end + 1;
+            }
+        }
+        self.out.points = kept;
+        self.out.lines = lines;
+    }
+
+    fn find(
+        &mut self,
+        rule: Rule,
+        severity: Severity,
+        (start, end): (Timestamp, Timestamp),
+        (measured, limit): (i64, Option<i64>),
+        evidence: String,
+    ) {
+        self.out.findings.push(Finding {
+            rule,
+            severity,
+            start,
+            end,
+            measured: Amount::from_micros(measured),
+            limit: limit.and_then(Amount::from_micros),
+            installation: self.register.installation,
+            evidence,
+        });
+    }
+
+    /// A limit after the multiplier as a register step.
+    fn as_read(&self, limit: Option<Amount>) -> Option<i64> {
+        let limit = i128::from(limit?.micros()) * 1_000_000 / i128::from(self.register.multiplier.max(1));
+        i64::try_from(limit).ok()
+    }
+
+    fn shown(&self, point: Point) -> String {
+        let register = self.register.wrap.map_or(point.register, |range| point.register.rem_euclid(range));
+        format!("{} at {}", micros(register), point.ts)
+    }
+}
+
+/// Rise and time over the last stretch of a line of at most `over` microseconds; `None` for less than an hour.
+pub(super) fn average(line: &[Point], over: i64) -> Option<(i64, i64)> {
+    let last = line.last()?;
+    let from = line.partition_point(|p| last.ts.micros_since(p.ts) > over);
+    let first = line.get(from)?;
+    let (first, time) = match last.ts.micros_since(first.ts) {
+        // One reading in the whole stretch: the one before it then begins it.
+        0 => {
+            let first = from.checked_sub(1).and_then(|at| line.get(at))?;
+            (first, last.ts.micros_since(first.ts))
+        }
+        time => (first, time),
+    };
+    (time >= 3_600_000_000).then_some((last.register - first.register, time))
+}
+
+/// `register × multiplier`, rounded half to even where digits beyond the sixth decimal would be lost.
+pub(super) fn scale(register: i64, multiplier: i64) -> Option<i64> {
+    if multiplier == 1_000_000 {
+        return Some(register);
+    }
+    let product = i128::from(register) * i128::from(multiplier);
+    let (quotient, twice) = (product.div_euclid(1_000_000), product.rem_euclid(1_000_000) * 2);
+    let up = twice > 1_000_000 || (twice == 1_000_000 && quotient % 2 != 0);
+    i64::try_from(quotient + i128::from(up)).ok().filter(|micros| Amount::from_micros(*micros).is_some())
+}
+
+fn micros(value: i64) -> String {
+    Amount::from_micros(value).map_or_else(|| value.to_string(), |amount| amount.to_string())
+}
