@@ -22,6 +22,8 @@ use crate::spelling::near_miss;
 pub(crate) struct Document<'d> {
     file: &'d str,
     text: &'d str,
+    /// Where each line begins.
+    starts: Vec<usize>,
     problems: RefCell<Vec<Problem>>,
     /// Lines with syntax errors. They may hide keys, and what seems to stand on them is not told.
     torn: BTreeSet<usize>,
@@ -40,7 +42,8 @@ impl<'d> Document<'d> {
             })
             .collect();
         let torn: BTreeSet<usize> = problems.iter().filter_map(|problem| problem.line).collect();
-        (Self { file, text, problems: RefCell::new(problems), torn }, root)
+        let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        (Self { file, text, starts, problems: RefCell::new(problems), torn }, root)
     }
 
     /// Notes a problem of one line.
@@ -74,7 +77,7 @@ impl<'d> Document<'d> {
     }
 
     fn line(&self, span: std::ops::Range<usize>) -> usize {
-        line_of(self.text, span.start)
+        self.starts.partition_point(|start| *start <= span.start)
     }
 }
 

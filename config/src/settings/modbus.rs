@@ -1,5 +1,6 @@
 //! `[[modbus]]`: gateways, and the devices behind each.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use meterlake_model::MeterId;
@@ -51,12 +52,21 @@ const PROFILES: Named<DeviceProfile> = Named {
     parse: DeviceProfile::parse,
 };
 
+/// What earlier lines and devices said.
+#[derive(Default)]
+struct Known {
+    /// Meters, and the line of the file where each stands.
+    meters: HashMap<MeterId, usize>,
+    /// Profiles by the name that was given: a thousand devices are read by a handful of them.
+    profiles: HashMap<String, DeviceProfile>,
+}
+
 /// Reads every line and device that is complete; what is wrong or missing is noted.
 pub(super) fn read_all(sections: Vec<Section<'_>>, around: &Surroundings<'_>) -> Vec<ModbusLine> {
     let mut lines: Vec<ModbusLine> = Vec::new();
-    let mut meters: Vec<(MeterId, usize)> = Vec::new();
+    let mut known = Known::default();
     for mut section in sections {
-        let devices = read_devices(&mut section, around, &mut meters);
+        let devices = read_devices(&mut section, around, &mut known);
         let Some(line) = read_line(&mut section, devices) else { continue };
         if lines.iter().any(|other| other.name == line.name) {
             section.refuse("name", format_args!("`{}` is given to two lines", line.name));
@@ -82,42 +92,47 @@ fn read_line(s: &mut Section<'_>, devices: Vec<ModbusDevice>) -> Option<ModbusLi
     Some(ModbusLine { name: name?, host: host?, port, timeout, connect_timeout, pause, devices })
 }
 
-fn read_devices(
-    line: &mut Section<'_>,
-    around: &Surroundings<'_>,
-    meters: &mut Vec<(MeterId, usize)>,
-) -> Vec<ModbusDevice> {
+fn read_devices(line: &mut Section<'_>, around: &Surroundings<'_>, known: &mut Known) -> Vec<ModbusDevice> {
     let sections = line.sections("device");
     if sections.is_empty() && !line.has("device") {
         line.refuse("device", "is missing; name at least one meter under [[modbus.device]]");
     }
     let mut devices: Vec<ModbusDevice> = Vec::new();
     for mut section in sections {
-        let Some(device) = read_device(&mut section, around) else { continue };
+        let Some(device) = read_device(&mut section, around, &mut known.profiles) else { continue };
         if devices.iter().any(|other| other.unit == device.unit) {
             section.refuse("unit", format_args!("{} is given to two devices of the line", device.unit));
         }
-        match meters.iter().find(|(meter, _)| *meter == device.meter_id) {
-            Some((meter, first)) => {
-                section.refuse("meter_id", format_args!("`{meter}` is that of the device in line {first} too"));
-            }
-            None => meters.push((device.meter_id.clone(), section.line())),
+        if let Some(first) = known.meters.get(&device.meter_id) {
+            let meter = &device.meter_id;
+            section.refuse("meter_id", format_args!("`{meter}` is that of the device in line {first} too"));
+        } else {
+            known.meters.insert(device.meter_id.clone(), section.line());
         }
         devices.push(device);
     }
     devices
 }
 
-fn read_device(s: &mut Section<'_>, around: &Surroundings<'_>) -> Option<ModbusDevice> {
+fn read_device(
+    s: &mut Section<'_>,
+    around: &Surroundings<'_>,
+    profiles: &mut HashMap<String, DeviceProfile>,
+) -> Option<ModbusDevice> {
     let unit = s.integer("unit", 0..=255_u8);
     let unit = s.required("unit", unit);
     let meter_id = s.parsed("meter_id", |text| MeterId::new(text).map_err(|error| format!("is wrong: {error}")));
     let meter_id = s.required("meter_id", meter_id);
     let name = s.text("profile");
     let line = s.line_of("profile");
-    let profile = s
-        .required("profile", name)
-        .and_then(|name| named(s, ("modbus.device.profile", line), &name, around, &PROFILES));
+    let profile = s.required("profile", name).and_then(|name| match profiles.get(&name) {
+        Some(profile) => Some(profile.clone()),
+        None => {
+            let profile = named(s, ("modbus.device.profile", line), &name, around, &PROFILES)?;
+            profiles.insert(name, profile.clone());
+            Some(profile)
+        }
+    });
     let interval = s.duration("interval", SECOND..=31 * DAY).unwrap_or(15 * MINUTE);
     let offset = s.duration("offset", Duration::ZERO..=31 * DAY).unwrap_or_default();
     if offset >= interval {
