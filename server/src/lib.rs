@@ -1,1 +1,31 @@
-//! server
+//! The program: command line, pipeline wiring, HTTP, and the demo.
+//!
+//! It stands on top: `ingest` and `store` meet in [`pipeline`], the rules reach `analytics` as plain values from
+//! [`setup`]. Nothing else in the workspace knows this crate.
+
+pub mod alerts;
+pub mod cli;
+pub mod collect;
+pub mod config_commands;
+pub mod dead_letters;
+pub mod demo;
+mod directory;
+pub mod doctor;
+pub mod jobs;
+mod logs;
+mod maintenance;
+mod metrics;
+mod output;
+pub mod pipeline;
+mod profile_picture;
+mod progress;
+pub mod query;
+pub mod registry;
+mod replay_spool;
+mod rows;
+pub mod run;
+pub mod serve;
+pub mod setup;
+mod shutdown;
+pub mod simulate;
+pub mod status;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
-use meterlake_ingest::modbus::LineStats;
+use meterlake_ingest::modbus::{FailureKind, LineStats};
 use meterlake_ingest::mqtt::MqttStats;
 use meterlake_model::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -165,4 +165,48 @@ fn write_report(journal: &Path, report: &StatusReport) -> anyhow::Result<()> {
     let fresh = path.with_extension("json.tmp");
     std::fs::write(&fresh, serde_json::to_vec(report)?).with_context(|| format!("cannot write {}", fresh.display()))?;
     std::fs::rename(&fresh, &path).with_context(|| format!("cannot replace {}", path.display()))
+}
+
+fn broker_figures(stats: &MqttStats) -> Figures {
+    let counters = [
+        ("messages", &stats.messages),
+        ("bytes", &stats.bytes),
+        ("readings", &stats.readings),
+        ("events", &stats.events),
+        ("dead_letters", &stats.dead_letters),
+        ("acknowledged", &stats.acknowledged),
+        ("stale_acknowledgements", &stats.stale_acknowledgements),
+        ("reconnects", &stats.reconnects),
+        ("sessions_lost", &stats.sessions_lost),
+        ("watchdog_drops", &stats.watchdog_drops),
+        ("unacknowledged", &stats.unacknowledged),
+        ("oldest_unacknowledged_ms", &stats.oldest_unacknowledged_ms),
+    ];
+    let mut figures = named(&counters);
+    figures.push(("connected".to_owned(), u64::from(stats.connected.load(Ordering::Relaxed))));
+    figures
+}
+
+fn line_figures(stats: &LineStats) -> Figures {
+    let counters = [
+        ("requests", &stats.requests),
+        ("readings", &stats.readings),
+        ("dead_letters", &stats.dead_letters),
+        ("late", &stats.late),
+        ("slots_missed", &stats.slots_missed),
+        ("waits", &stats.waits),
+        ("dropped", &stats.dropped),
+        ("connections", &stats.connections),
+    ];
+    let mut figures = named(&counters);
+    figures.push(("devices".to_owned(), stats.devices.len() as u64));
+    figures.push(("devices_backed_off".to_owned(), stats.backed_off() as u64));
+    for kind in FailureKind::ALL {
+        figures.push((format!("failures_{}", kind.as_str()), stats.failures(kind)));
+    }
+    figures
+}
+
+fn named(counters: &[(&str, &AtomicU64)]) -> Figures {
+    counters.iter().map(|(name, counter)| ((*name).to_owned(), CollectStatus::get(counter))).collect()
 }

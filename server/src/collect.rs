@@ -1,0 +1,20 @@
+//! `collect`: the collector as a process.
+
+use std::sync::Arc;
+
+use crate::cli::Global;
+use crate::status::CollectStatus;
+use crate::{pipeline, setup, shutdown};
+
+/// Collects until a signal comes.
+///
+/// # Errors
+/// As [`pipeline::collect`].
+pub async fn command(global: &Global) -> anyhow::Result<()> {
+    let config = setup::load_config(global)?;
+    if config.mqtt.is_empty() && config.modbus.is_empty() {
+        tracing::warn!("no broker and no Modbus line is configured: nothing will come in but replayed dead letters");
+    }
+    let stop = shutdown::on_signal()?;
+    pipeline::collect(&config, Arc::new(CollectStatus::default()), stop).await
+}

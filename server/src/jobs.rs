@@ -1,0 +1,216 @@
+//! `job` and `jobs`: what is derived from readings, now or on schedule; and the upkeep of the tables.
+//!
+//! One process at a time owns everything that rewrites a table (design.md §5, rule 5): it holds `jobs.lock` in the lake.
+
+use std::fs::File;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand, ValueEnum};
+use meterlake_analytics::{Job, JobOptions, JobReport, run_job};
+use meterlake_config::Config;
+use meterlake_model::{CivilDay, Timestamp, Zone};
+use meterlake_store::Lake;
+use meterlake_store::query::{ReadOptions, sql};
+
+use crate::cli::Global;
+use crate::output::{self, Format};
+use crate::{maintenance, progress, setup, shutdown};
+
+/// What can be asked of jobs.
+#[derive(Debug, Subcommand)]
+pub enum JobCommand {
+    /// Run one job, or all of them in order, for some days
+    Run(JobRunArgs),
+    /// List the runs so far, newest first
+    List,
+}
+
+/// Which job, for which days.
+#[derive(Debug, Args)]
+pub struct JobRunArgs {
+    /// usage: readings to usage spans · billing: spans to the billing reads of cycles that end in these days ·
+    /// alerts: leaks and undervoltage · profiles: shapes and key figures · all: these four in order
+    #[arg(value_enum)]
+    name: JobName,
+    /// First civil day, by each usage point's zone [default: 40 days before --to]
+    #[arg(long, value_parser = day)]
+    from: Option<CivilDay>,
+    /// Day after the last [default: tomorrow]
+    #[arg(long, value_parser = day)]
+    to: Option<CivilDay>,
+    /// Go by readings of this commit sequence number and earlier ones [default: all]
+    #[arg(long, value_name = "COMMIT_SEQ")]
+    as_of: Option<i64>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum JobName {
+    Usage,
+    Billing,
+    Alerts,
+    Profiles,
+    All,
+}
+
+impl JobName {
+    fn jobs(self) -> Vec<Job> {
+        match self {
+            Self::Usage => vec![Job::Usage],
+            Self::Billing => vec![Job::Billing],
+            Self::Alerts => vec![Job::Alerts],
+            Self::Profiles => vec![Job::Profiles],
+            Self::All => Job::ALL.to_vec(),
+        }
+    }
+}
+
+fn day(text: &str) -> Result<CivilDay, String> {
+    CivilDay::parse(text).map_err(|error| error.to_string())
+}
+
+/// Days that a run looks back by default: a month and its edges.
+const DEFAULT_DAYS: i32 = 40;
+/// Before the oldest new reading lies the gap that it closes; so many days are derived again.
+const GAP_DAYS: i32 = 35;
+
+/// Runs one of the commands.
+///
+/// # Errors
+/// When another process runs jobs, or a job fails; nothing but whole partitions was written.
+pub async fn run(global: &Global, command: &JobCommand) -> anyhow::Result<()> {
+    let config = setup::load_config(global)?;
+    let lake = setup::open_lake(&config)?;
+    match command {
+        JobCommand::Run(args) => run_now(&config, &lake, args).await,
+        JobCommand::List => list(&lake).await,
+    }
+}
+
+async fn run_now(config: &Config, lake: &Lake, args: &JobRunArgs) -> anyhow::Result<()> {
+    let _lock = lock(&config.lake.root)?;
+    let to = args.to.unwrap_or_else(|| today().plus_days(1));
+    let options = JobOptions {
+        commit_seq: args.as_of,
+        rules: setup::rules(config),
+        ..JobOptions::new(args.from.unwrap_or_else(|| to.plus_days(-DEFAULT_DAYS)), to)
+    };
+    for job in args.name.jobs() {
+        let spinner = progress::spinner(&format!("{} from {} to {}", job.as_str(), options.from, options.to));
+        let report = run_job(lake, job, &options).await;
+        spinner.finish_and_clear();
+        println!("{}", line(&report?));
+    }
+    Ok(())
+}
+
+pub(crate) fn line(report: &JobReport) -> String {
+    format!(
+        "{:8} {}; {} of {} partitions changed, {:.1} s, run {}",
+        report.job.as_str(),
+        report.summary,
+        report.partitions_changed,
+        report.partitions,
+        report.duration.as_secs_f64(),
+        report.run_id
+    )
+}
+
+async fn list(lake: &Lake) -> anyhow::Result<()> {
+    let session = lake.session(ReadOptions::default()).await?;
+    let runs = "SELECT * FROM job_runs ORDER BY started_at DESC LIMIT 200";
+    let stream = sql(&session, runs).await.context("no job has run yet, or job_runs cannot be read")?;
+    output::write_stream(stream, Format::for_stdout(), None).await?;
+    Ok(())
+}
+
+fn today() -> CivilDay {
+    Zone::utc().day_of(Timestamp::now())
+}
+
+/// Takes the ownership of everything that rewrites a table, for as long as the file is held.
+///
+/// # Errors
+/// When another process has it.
+pub fn lock(root: &Path) -> anyhow::Result<File> {
+    let path = root.join("jobs.lock");
+    let file = File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            bail!("another process runs jobs on this lake ({} is locked): stop it, or wait until it is done", path.display())
+        }
+        Err(std::fs::TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+        }
+    }
+}
+
+/// Runs the jobs on schedule until a signal comes: whenever readings came in, the days that they touch are derived
+/// again; between the runs the tables are kept small.
+///
+/// # Errors
+/// When another process runs jobs on this lake. A job that fails is logged and tried again at the next turn.
+pub async fn schedule(global: &Global) -> anyhow::Result<()> {
+    let config = setup::load_config(global)?;
+    let stop = shutdown::on_signal()?;
+    std::fs::create_dir_all(&config.lake.root)
+        .with_context(|| format!("cannot create {}", config.lake.root.display()))?;
+    let lake = Lake::open(&config.lake.root)?;
+    let _lock = lock(&config.lake.root)?;
+    let mut maintenance = maintenance::Maintenance::default();
+    let mut turns = tokio::time::interval(config.jobs.interval);
+    turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut done: Option<i64> = None;
+    while shutdown::until_stopped(&stop, turns.tick()).await.is_some() {
+        match turn(&config, &lake, done).await {
+            Ok(newest) => done = newest.or(done),
+            Err(error) => tracing::error!(error = format!("{error:#}"), "jobs failed; next turn tries again"),
+        }
+        maintenance.run(&lake).await;
+    }
+    Ok(())
+}
+
+/// Derives what new readings touch; returns the newest commit that was taken in.
+async fn turn(config: &Config, lake: &Lake, done: Option<i64>) -> anyhow::Result<Option<i64>> {
+    let Some((oldest, newest)) = touched_since(lake, done.unwrap_or(0)).await? else {
+        return Ok(None);
+    };
+    let from = Zone::utc().day_of(oldest).plus_days(-GAP_DAYS);
+    let options = JobOptions { rules: setup::rules(config), ..JobOptions::new(from, today().plus_days(2)) };
+    for job in Job::ALL {
+        let report = run_job(lake, job, &options).await?;
+        tracing::info!(
+            job = job.as_str(),
+            run = report.run_id,
+            rows = report.rows,
+            partitions_changed = report.partitions_changed,
+            took_ms = report.duration.as_millis(),
+            "{}",
+            report.summary
+        );
+    }
+    Ok(Some(newest))
+}
+
+/// The oldest reading time and the newest commit of what came after a commit; `None` when nothing came.
+async fn touched_since(lake: &Lake, commit_seq: i64) -> anyhow::Result<Option<(Timestamp, i64)>> {
+    let session = lake.session(ReadOptions::default()).await?;
+    let text = format!(
+        "SELECT CAST(min(ts) AS BIGINT) AS oldest, max(commit_seq) AS newest FROM (
+           SELECT ts, commit_seq FROM electricity_readings WHERE commit_seq > {commit_seq}
+           UNION ALL SELECT ts, commit_seq FROM water_readings WHERE commit_seq > {commit_seq})"
+    );
+    let batches = datafusion::physical_plan::common::collect(sql(&session, &text).await?).await?;
+    let value = |column: usize| {
+        let array = batches.first()?.column(column).clone();
+        let numbers = array.as_any().downcast_ref::<arrow::array::Int64Array>()?.clone();
+        arrow::array::Array::is_valid(&numbers, 0).then(|| numbers.value(0))
+    };
+    match (value(0), value(1)) {
+        (Some(oldest), Some(newest)) => Ok(Some((Timestamp::from_micros(oldest)?, newest))),
+        _ => Ok(None),
+    }
+}
+

@@ -1,0 +1,64 @@
+//! `query`: SQL over committed and hot rows, read-only.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use meterlake_store::query::{ReadOptions, sql};
+
+use crate::cli::Global;
+use crate::output::{self, Format};
+use crate::setup;
+
+/// A question and the form of its answer.
+#[derive(Debug, Args)]
+pub struct QueryArgs {
+    /// SQL; one SELECT, EXPLAIN, SHOW or DESCRIBE
+    sql: String,
+    /// Form of the result [default: table on a terminal, csv elsewhere]
+    #[arg(long, short, value_enum)]
+    format: Option<Format>,
+    /// Write to this file instead of standard output
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Committed rows only, without the journal's tail
+    #[arg(long)]
+    committed: bool,
+    /// Only rows of this commit sequence number and earlier ones
+    #[arg(long, value_name = "COMMIT_SEQ")]
+    as_of: Option<i64>,
+}
+
+/// Answers.
+///
+/// # Errors
+/// When the text is not one read-only statement, the query fails, or the output cannot be written.
+pub async fn run(global: &Global, args: &QueryArgs) -> anyhow::Result<()> {
+    let config = setup::load_config(global)?;
+    let lake = setup::open_lake(&config)?;
+    let hot = !args.committed && args.as_of.is_none() && config.collect.journal.is_dir();
+    let options = ReadOptions {
+        journal: hot.then(|| config.collect.journal.clone()),
+        commit_seq: args.as_of,
+        ..ReadOptions::default()
+    };
+    let session = lake.session(options).await?;
+    let stream = sql(&session, &args.sql).await?;
+    let format = args.format.unwrap_or_else(|| match &args.output {
+        Some(path) => by_extension(path),
+        None => Format::for_stdout(),
+    });
+    let rows = output::write_stream(stream, format, args.output.as_deref()).await?;
+    if let Some(path) = &args.output {
+        eprintln!("{rows} rows written to {}", path.display());
+    }
+    Ok(())
+}
+
+fn by_extension(path: &std::path::Path) -> Format {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("parquet") => Format::Parquet,
+        Some("json" | "jsonl" | "ndjson") => Format::Json,
+        Some("txt") => Format::Table,
+        _ => Format::Csv,
+    }
+}

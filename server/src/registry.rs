@@ -1,0 +1,71 @@
+//! `registry import` and `registry show`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use clap::Subcommand;
+use meterlake_config::registry::read_dir;
+use meterlake_store::Lake;
+
+use crate::cli::Global;
+use crate::setup;
+
+/// What can be asked of the registry.
+#[derive(Debug, Subcommand)]
+pub enum RegistryCommand {
+    /// Read CSV files (usage_points.csv, meters.csv, installations.csv, installation_channels.csv, customers.csv,
+    /// network.csv) as the registry's next revision; refused whole when anything in them is wrong
+    Import {
+        /// The folder with the files
+        dir: PathBuf,
+    },
+    /// Say what the registry holds
+    Show,
+}
+
+/// Runs one of them.
+///
+/// # Errors
+/// When the files are refused, with every problem by file and line; when the lake cannot be written.
+pub async fn run(global: &Global, command: &RegistryCommand) -> anyhow::Result<()> {
+    let config = setup::load_config(global)?;
+    match command {
+        RegistryCommand::Import { dir } => {
+            let registry = match read_dir(dir) {
+                Ok(registry) => registry,
+                Err(problems) => {
+                    for problem in &problems {
+                        eprintln!("{problem}");
+                    }
+                    bail!("{} problems in {}; nothing was imported", problems.len(), dir.display());
+                }
+            };
+            let root = &config.lake.root;
+            let lake = Lake::open(root).with_context(|| format!("cannot open the lake at {}", root.display()))?;
+            let imported = lake.write_registry(&registry).await?;
+            let verb = if imported.changed { "is now" } else { "was already" };
+            println!(
+                "the registry {verb} revision {}: {} usage points, {} meters, {} installations, {} customers, {} network nodes",
+                imported.revision,
+                registry.usage_points.len(),
+                registry.meters.len(),
+                registry.installations.len(),
+                registry.customers.len(),
+                registry.network.len()
+            );
+        }
+        RegistryCommand::Show => {
+            let registry = setup::open_lake(&config)?.read_registry(None).await?;
+            println!(
+                "revision {}: {} usage points, {} meters, {} installations, {} customers, {} network nodes",
+                registry.revision,
+                registry.usage_points.len(),
+                registry.meters.len(),
+                registry.installations.len(),
+                registry.customers.len(),
+                registry.network.len()
+            );
+        }
+    }
+    Ok(())
+}
