@@ -83,3 +83,33 @@ pub enum StoreError {
         reason: String,
     },
 }
+
+impl StoreError {
+    pub(crate) fn storage(what: impl Into<String>, source: object_store::Error) -> Self {
+        Self::Storage { what: what.into(), source }
+    }
+
+    pub(crate) fn delta(table: &str, source: deltalake_core::DeltaTableError) -> Self {
+        Self::Delta { table: table.to_owned(), source: Box::new(source) }
+    }
+
+    pub(crate) fn parquet(table: &str, file: &str, source: parquet::errors::ParquetError) -> Self {
+        Self::Parquet { table: table.to_owned(), file: file.to_owned(), source }
+    }
+
+    pub(crate) fn arrow(table: &str, source: arrow::error::ArrowError) -> Self {
+        Self::Arrow { table: table.to_owned(), source }
+    }
+
+    pub(crate) fn foreign(table: &str, reason: impl Into<String>) -> Self {
+        Self::Foreign { table: table.to_owned(), reason: reason.into() }
+    }
+
+    pub(crate) fn refused(table: &str, reason: impl Into<String>) -> Self {
+        Self::Refused { table: table.to_owned(), reason: reason.into() }
+    }
+
+    pub(crate) fn rows(table: &str, reason: impl Into<String>) -> Self {
+        Self::Rows { table: table.to_owned(), reason: reason.into() }
+    }
+}

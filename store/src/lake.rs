@@ -1,0 +1,182 @@
+//! All tables under one root: created, opened, listed, appended to, and derived ones replaced by partition.
+
+use std::collections::HashMap;
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
+
+use futures::StreamExt;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt as _};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+use url::Url;
+
+use crate::delta_schema;
+use crate::durable::DurableFileSystem;
+use crate::error::StoreError;
+use crate::log::Log;
+use crate::table::{TableSnapshot, TableSpec};
+
+/// The tables under one directory. Cheap to clone; clones share what they have read of the logs.
+#[derive(Debug, Clone)]
+pub struct Lake {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    root: PathBuf,
+    /// Serves the whole file system; tables are found by their whole path.
+    store: Arc<dyn ObjectStore>,
+    logs: Mutex<HashMap<String, Arc<Mutex<Log>>>>,
+}
+
+impl Lake {
+    /// Opens the lake below a directory, which is created when it is not there.
+    ///
+    /// # Errors
+    /// When the directory cannot be created or resolved.
+    pub fn open(root: &FilePath) -> Result<Self, StoreError> {
+        Self::open_with(root, Arc::new(DurableFileSystem::default()))
+    }
+
+    /// As [`Self::open`], over another store of the whole file system: for tests that count or fail.
+    ///
+    /// # Errors
+    /// When the directory cannot be created or resolved.
+    pub fn open_with(root: &FilePath, store: Arc<dyn ObjectStore>) -> Result<Self, StoreError> {
+        let wrap = |source| StoreError::Directory { path: root.to_owned(), source };
+        std::fs::create_dir_all(root).map_err(wrap)?;
+        let root = root.canonicalize().map_err(wrap)?;
+        Ok(Self { inner: Arc::new(Inner { root, store, logs: Mutex::new(HashMap::new()) }) })
+    }
+
+    /// The directory.
+    pub fn root(&self) -> &FilePath {
+        &self.inner.root
+    }
+
+    /// The store of the whole file system, with durable writes.
+    pub fn object_store(&self) -> Arc<dyn ObjectStore> {
+        self.inner.store.clone()
+    }
+
+    /// Where a table is.
+    pub fn table_path(&self, table: &str) -> PathBuf {
+        self.inner.root.join(table)
+    }
+
+    fn table_url(&self, table: &str) -> Result<Url, StoreError> {
+        Url::from_directory_path(self.table_path(table))
+            .map_err(|()| StoreError::NoTable(self.table_path(table).display().to_string()))
+    }
+
+    /// Creates the table when it is not there.
+    ///
+    /// # Errors
+    /// `Foreign` when it is there with another schema, order or protocol.
+    pub async fn ensure(&self, spec: &TableSpec) -> Result<(), StoreError> {
+        let log = match self.log(spec.name).await {
+            Ok(log) => log,
+            Err(StoreError::NoTable(_)) => {
+                let url = self.table_url(spec.name)?;
+                let log = Log::create(self.object_store(), &url, spec).await?;
+                self.remember(spec.name, log).await
+            }
+            Err(e) => return Err(e),
+        };
+        check_spec(spec, log.lock().await.state())
+    }
+
+    /// The table as it is now.
+    ///
+    /// # Errors
+    /// `NoTable` when there is none; others when its log cannot be read.
+    pub async fn snapshot(&self, table: &str) -> Result<TableSnapshot, StoreError> {
+        let mut log = self.locked(table).await?;
+        log.refresh().await?;
+        Ok(log.state().clone())
+    }
+
+    /// The names of all tables, in order.
+    ///
+    /// # Errors
+    /// When the root cannot be listed.
+    pub async fn tables(&self) -> Result<Vec<String>, StoreError> {
+        let wrap = |source| StoreError::Directory { path: self.inner.root.clone(), source };
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&self.inner.root).map_err(wrap)? {
+            let entry = entry.map_err(wrap)?;
+            if entry.path().join("_delta_log").is_dir() {
+                names.extend(entry.file_name().to_str().map(str::to_owned));
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// The table's log, for this process alone until it is dropped. It may be out of date: refresh it.
+    pub(crate) async fn locked(&self, table: &str) -> Result<OwnedMutexGuard<Log>, StoreError> {
+        Ok(self.log(table).await?.lock_owned().await)
+    }
+
+    async fn log(&self, table: &str) -> Result<Arc<Mutex<Log>>, StoreError> {
+        if let Some(log) = self.inner.logs.lock().await.get(table) {
+            return Ok(log.clone());
+        }
+        if !is_name(table) || !self.table_path(table).join("_delta_log").is_dir() {
+            return Err(StoreError::NoTable(table.to_owned()));
+        }
+        let log = Log::open(self.object_store(), &self.table_url(table)?, table).await?;
+        Ok(self.remember(table, log).await)
+    }
+
+    /// Keeps a log, or the one that another task opened meanwhile.
+    async fn remember(&self, table: &str, log: Log) -> Arc<Mutex<Log>> {
+        let mut logs = self.inner.logs.lock().await;
+        logs.entry(table.to_owned()).or_insert_with(|| Arc::new(Mutex::new(log))).clone()
+    }
+
+    /// Forgets what was read of a table, so that it is replayed from its checkpoint when next used.
+    pub(crate) async fn forget(&self, table: &str) {
+        self.inner.logs.lock().await.remove(table);
+    }
+}
+
+fn is_name(table: &str) -> bool {
+    !table.is_empty() && table.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+}
+
+/// Puts a data file in its place below the table.
+pub(crate) async fn put_file(log: &Log, path: &str, bytes: bytes::Bytes) -> Result<(), StoreError> {
+    let place = Path::from(path);
+    let what = || format!("write {}/{path}", log.state().name);
+    log.store().put(&place, bytes.into()).await.map(drop).map_err(|source| StoreError::storage(what(), source))
+}
+
+/// Whether the table is what the specification says.
+fn check_spec(spec: &TableSpec, found: &TableSnapshot) -> Result<(), StoreError> {
+    let foreign = |reason: String| Err(StoreError::foreign(spec.name, reason));
+    if let Some(reason) = delta_schema::difference(&spec.schema, &found.schema) {
+        return foreign(reason);
+    }
+    if spec.partition_by != found.partition_by {
+        return foreign(format!("it is partitioned by {:?} instead of {:?}", found.partition_by, spec.partition_by));
+    }
+    if spec.sort_by != found.sort_by {
+        return foreign(format!("it is sorted by {:?} instead of {:?}", found.sort_by, spec.sort_by));
+    }
+    Ok(())
+}
+
+/// All objects below the table, the log apart.
+pub(crate) async fn list_data(log: &Log) -> Result<Vec<object_store::ObjectMeta>, StoreError> {
+    let mut found = Vec::new();
+    let mut objects = log.store().list(None);
+    while let Some(object) = objects.next().await {
+        let object = object.map_err(|source| StoreError::storage(format!("list {}", log.state().name), source))?;
+        if !object.location.as_ref().starts_with("_delta_log") {
+            found.push(object);
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,385 @@
+//! The Delta log of one table: its state in memory, brought up to date commit by commit, and the one way to commit.
+//!
+//! deltalake replays the log with its checkpoints when a table is opened. From there on commits are read as they
+//! appear, one small file each, and written by conditional put. A commit names itself, so that after any error the log
+//! tells whether it was written: nothing is ever written again blindly.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use deltalake_core::kernel::EagerSnapshot;
+use deltalake_core::logstore::{LogStoreRef, StorageConfig, logstore_with};
+use futures::StreamExt;
+use meterlake_model::Timestamp;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
+use serde_json::json;
+use url::Url;
+use uuid::Uuid;
+
+use crate::actions::{Action, Add, Metadata, Protocol, Remove, Transaction, decode, decode_path, encode};
+use crate::error::StoreError;
+use crate::table::{DataFile, JOURNAL_APP, SORT_BY_PROPERTY, TableSnapshot, TableSpec, maintenance_app};
+use crate::{delta_schema, stats};
+
+/// The application transaction that carries the registry's revision.
+pub(crate) const REGISTRY_APP: &str = "meterlake/registry";
+/// Names of files that this program wrote begin with one of these; their statistics are exact.
+pub(crate) const OWN_PREFIXES: [&str; 4] = ["fresh-", "merged-", "closed-", "whole-"];
+/// The key in a commit's information by which it is known again.
+const COMMIT_KEY: &str = "meterlakeCommit";
+/// Another writer may win this many times in a row before we give up.
+const ATTEMPTS: usize = 20;
+
+/// What one commit does.
+#[derive(Debug, Default)]
+pub(crate) struct Change {
+    /// For people: `WRITE`, `OPTIMIZE` and the like.
+    pub(crate) operation: &'static str,
+    pub(crate) add: Vec<DataFile>,
+    pub(crate) remove: Vec<String>,
+    /// Whether the rows change, or only where they lie.
+    pub(crate) data_change: bool,
+    pub(crate) transaction: Option<AppStep>,
+}
+
+/// An application transaction that must still be where its writer saw it.
+#[derive(Debug, Clone)]
+pub(crate) struct AppStep {
+    pub(crate) app: String,
+    pub(crate) before: Option<i64>,
+    pub(crate) after: i64,
+}
+
+/// One table's log.
+#[derive(Debug)]
+pub(crate) struct Log {
+    store: Arc<dyn ObjectStore>,
+    log_store: LogStoreRef,
+    state: TableSnapshot,
+}
+
+impl Log {
+    /// Opens the table below `url`. `root` serves the whole file system or bucket.
+    pub(crate) async fn open(root: Arc<dyn ObjectStore>, url: &Url, table: &str) -> Result<Self, StoreError> {
+        let log_store = log_store(root, url, table)?;
+        let state = load(&log_store, table).await?;
+        Ok(Self { store: log_store.object_store(None), log_store, state })
+    }
+
+    /// Creates the table, unless another process does so at the same time, and opens it.
+    pub(crate) async fn create(root: Arc<dyn ObjectStore>, url: &Url, spec: &TableSpec) -> Result<Self, StoreError> {
+        let table = spec.name;
+        let store = log_store(root.clone(), url, table)?.object_store(None);
+        let bytes = encode(&first_commit(spec)?).map_err(|e| StoreError::rows(table, e.to_string()))?;
+        let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        match store.put_opts(&commit_path(0), bytes.into(), create).await {
+            Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => Self::open(root, url, table).await,
+            Err(source) => Err(StoreError::storage(format!("create table {table}"), source)),
+        }
+    }
+
+    /// The state as of the last [`Self::refresh`] or commit.
+    pub(crate) fn state(&self) -> &TableSnapshot {
+        &self.state
+    }
+
+    /// The objects of the table, relative to its root.
+    pub(crate) fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store
+    }
+
+    pub(crate) fn log_store(&self) -> &LogStoreRef {
+        &self.log_store
+    }
+
+    /// Takes in what others committed.
+    pub(crate) async fn refresh(&mut self) -> Result<(), StoreError> {
+        self.catch_up(None).await.map(drop)
+    }
+
+    /// Reads all newer commits; tells whether the one of this id is among them.
+    async fn catch_up(&mut self, id: Option<Uuid>) -> Result<bool, StoreError> {
+        let mut seen = false;
+        loop {
+            let next = self.state.version + 1;
+            let Some(actions) = self.read_commit(next).await? else { break };
+            seen |= id.is_some_and(|id| is_commit(&actions, id));
+            self.apply(&actions)?;
+        }
+        // A clean-up removes old commits. If ours is gone then newer ones may be, and their absence says nothing.
+        let current = commit_path(self.state.version);
+        match self.store.head(&current).await {
+            Ok(_) => Ok(seen),
+            Err(object_store::Error::NotFound { .. }) => {
+                self.state = load(&self.log_store, &self.state.name).await?;
+                Ok(seen)
+            }
+            Err(source) => Err(StoreError::storage(format!("look at {}/{current}", self.state.name), source)),
+        }
+    }
+
+    async fn read_commit(&self, version: i64) -> Result<Option<Vec<Action>>, StoreError> {
+        let table = &self.state.name;
+        read_commit(&self.store, table, version).await
+    }
+
+    fn apply(&mut self, actions: &[Action]) -> Result<(), StoreError> {
+        let table = self.state.name.clone();
+        let mut files: BTreeMap<String, DataFile> =
+            std::mem::take(&mut self.state.files).into_iter().map(|f| (f.path.clone(), f)).collect();
+        let mut outcome = Ok(());
+        for action in actions {
+            match action {
+                Action::Add(add) => match data_file(&table, &self.state, add) {
+                    Ok(file) => drop(files.insert(file.path.clone(), file)),
+                    Err(e) => outcome = Err(e),
+                },
+                Action::Remove(remove) => {
+                    let path = decode_path(&remove.path).unwrap_or_else(|| remove.path.clone());
+                    files.remove(&path);
+                }
+                Action::Transaction(t) => drop(self.state.transactions.insert(t.app_id.clone(), t.version)),
+                Action::Metadata(_) | Action::Protocol(_) => {
+                    let reason = "its schema or protocol was changed while it was open; start again";
+                    outcome = Err(StoreError::foreign(&table, reason));
+                }
+                Action::CommitInfo(_) => {}
+            }
+        }
+        self.state.files = files.into_values().collect();
+        if outcome.is_ok() {
+            self.state.version += 1;
+        }
+        outcome
+    }
+
+    /// Commits a change against the newest state.
+    ///
+    /// # Errors
+    /// `Conflict` when the transaction moved or a file to be removed is gone: nothing was written. After any other
+    /// error nothing was written either, as far as the log tells; load and compare before the next attempt.
+    pub(crate) async fn commit(&mut self, change: &Change) -> Result<i64, StoreError> {
+        let id = Uuid::new_v4();
+        for _ in 0..ATTEMPTS {
+            if self.catch_up(Some(id)).await? {
+                return Ok(self.state.version);
+            }
+            self.check(change)?;
+            let actions = self.actions(change, id);
+            let bytes = encode(&actions).map_err(|e| StoreError::rows(&self.state.name, e.to_string()))?;
+            let path = commit_path(self.state.version + 1);
+            let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+            match self.store.put_opts(&path, bytes.into(), create).await {
+                Ok(_) => {
+                    self.apply(&actions)?;
+                    return Ok(self.state.version);
+                }
+                // Another's, or our own from an attempt inside the store: the next round tells.
+                Err(object_store::Error::AlreadyExists { .. }) => {}
+                Err(source) => {
+                    if self.catch_up(Some(id)).await? {
+                        return Ok(self.state.version);
+                    }
+                    return Err(StoreError::storage(format!("commit {}/{path}", self.state.name), source));
+                }
+            }
+        }
+        Err(self.conflict(format!("{ATTEMPTS} times in a row")))
+    }
+
+    fn conflict(&self, reason: String) -> StoreError {
+        StoreError::Conflict { table: self.state.name.clone(), reason }
+    }
+
+    fn check(&self, change: &Change) -> Result<(), StoreError> {
+        if let Some(step) = &change.transaction {
+            let now = self.state.transactions.get(&step.app).copied();
+            if now != step.before {
+                let (app, before) = (&step.app, step.before);
+                return Err(self.conflict(format!("{app} is at {now:?} instead of {before:?}")));
+            }
+        }
+        let live = |path: &String| self.state.files.binary_search_by(|f| f.path.cmp(path)).is_ok();
+        if let Some(gone) = change.remove.iter().find(|path| !live(path)) {
+            return Err(self.conflict(format!("file {gone} is no longer in the table")));
+        }
+        if let Some(twice) = change.add.iter().find(|file| live(&file.path)) {
+            return Err(StoreError::refused(&self.state.name, format!("file {} is in it already", twice.path)));
+        }
+        Ok(())
+    }
+
+    fn actions(&self, change: &Change, id: Uuid) -> Vec<Action> {
+        let now_ms = Timestamp::now().micros().div_euclid(1000);
+        let mut actions = vec![commit_info(change.operation, id, now_ms)];
+        actions.extend(change.transaction.iter().map(|step| {
+            let (app_id, version) = (step.app.clone(), step.after);
+            Action::Transaction(Transaction { app_id, version, last_updated: Some(now_ms) })
+        }));
+        let removed = self.state.files.iter().filter(|file| change.remove.contains(&file.path));
+        actions.extend(removed.map(|file| {
+            Action::Remove(Box::new(Remove {
+                path: file.path.clone(),
+                deletion_timestamp: Some(now_ms),
+                data_change: change.data_change,
+                extended_file_metadata: Some(true),
+                partition_values: Some(file.partition.iter().cloned().collect()),
+                size: Some(file.size),
+            }))
+        }));
+        actions.extend(change.add.iter().map(|file| {
+            Action::Add(Box::new(Add {
+                path: file.path.clone(),
+                partition_values: file.partition.iter().cloned().collect(),
+                size: file.size,
+                modification_time: now_ms,
+                data_change: change.data_change,
+                stats: Some(stats::to_json(file.rows, &file.columns)),
+                deletion_vector: None,
+            }))
+        }));
+        actions
+    }
+}
+
+fn log_store(root: Arc<dyn ObjectStore>, url: &Url, table: &str) -> Result<LogStoreRef, StoreError> {
+    logstore_with(root, url, StorageConfig::default()).map_err(|source| StoreError::delta(table, source))
+}
+
+/// Where a commit is, relative to its table.
+pub(crate) fn commit_path(version: i64) -> Path {
+    Path::from(format!("_delta_log/{version:020}.json"))
+}
+
+async fn read_commit(
+    store: &Arc<dyn ObjectStore>,
+    table: &str,
+    version: i64,
+) -> Result<Option<Vec<Action>>, StoreError> {
+    let path = commit_path(version);
+    let bytes = match store.get(&path).await {
+        Ok(found) => found.bytes().await,
+        Err(object_store::Error::NotFound { .. }) => return Ok(None),
+        Err(source) => Err(source),
+    };
+    let bytes = bytes.map_err(|source| StoreError::storage(format!("read {table}/{path}"), source))?;
+    let actions = decode(&bytes).map_err(|reason| StoreError::foreign(table, format!("commit {path} {reason}")))?;
+    Ok(Some(actions))
+}
+
+fn is_commit(actions: &[Action], id: Uuid) -> bool {
+    let id = id.to_string();
+    actions.iter().any(|action| match action {
+        Action::CommitInfo(info) => info.get(COMMIT_KEY).and_then(|v| v.as_str()) == Some(&id),
+        _ => false,
+    })
+}
+
+fn commit_info(operation: &str, id: Uuid, now_ms: i64) -> Action {
+    Action::CommitInfo(json!({
+        "timestamp": now_ms,
+        "operation": operation,
+        "operationParameters": {},
+        "engineInfo": concat!("meterlake/", env!("CARGO_PKG_VERSION")),
+        (COMMIT_KEY): id.to_string(),
+    }))
+}
+
+fn first_commit(spec: &TableSpec) -> Result<Vec<Action>, StoreError> {
+    let now_ms = Timestamp::now().micros().div_euclid(1000);
+    let id = Uuid::new_v4();
+    let metadata = Metadata {
+        id: id.to_string(),
+        name: Some(spec.name.to_owned()),
+        format: json!({"provider": "parquet", "options": {}}),
+        schema_string: delta_schema::to_delta(spec.name, &spec.schema)?,
+        partition_columns: spec.partition_by.iter().map(|c| (*c).to_owned()).collect(),
+        configuration: BTreeMap::from([(SORT_BY_PROPERTY.to_owned(), spec.sort_by.join(","))]),
+        created_time: Some(now_ms),
+    };
+    Ok(vec![
+        commit_info("CREATE TABLE", id, now_ms),
+        Action::Protocol(Protocol { min_reader_version: 1, min_writer_version: 2 }),
+        Action::Metadata(Box::new(metadata)),
+    ])
+}
+
+/// Replays the whole log.
+async fn load(log_store: &LogStoreRef, table: &str) -> Result<TableSnapshot, StoreError> {
+    let delta = |source| StoreError::delta(table, source);
+    let snapshot = match EagerSnapshot::try_new(log_store.as_ref(), None).await {
+        Ok(snapshot) => snapshot,
+        Err(deltalake_core::DeltaTableError::NotATable(_)) => return Err(StoreError::NoTable(table.to_owned())),
+        Err(source) => return Err(delta(source)),
+    };
+    let protocol = snapshot.protocol();
+    let (reader, writer) = (protocol.min_reader_version(), protocol.min_writer_version());
+    if reader > 1 || writer > 2 {
+        let reason =
+            format!("it asks for reader {reader} and writer {writer} of the protocol, this program has 1 and 2");
+        return Err(StoreError::foreign(table, reason));
+    }
+    let version = i64::try_from(snapshot.version()).unwrap_or(i64::MAX);
+    // Replay passes over an empty last commit in silence; reading it here does not.
+    read_commit(&log_store.object_store(None), table, version).await?;
+
+    let mut state = TableSnapshot {
+        name: table.to_owned(),
+        schema: SchemaRef::new(snapshot.arrow_schema().as_ref().clone()),
+        partition_by: snapshot.metadata().partition_columns().to_vec(),
+        sort_by: snapshot
+            .metadata()
+            .configuration()
+            .get(SORT_BY_PROPERTY)
+            .map(|names| names.split(',').filter(|n| !n.is_empty()).map(str::to_owned).collect())
+            .unwrap_or_default(),
+        version,
+        files: Vec::new(),
+        transactions: HashMap::new(),
+    };
+    for app in [JOURNAL_APP.to_owned(), REGISTRY_APP.to_owned(), maintenance_app(table)] {
+        if let Some(at) = snapshot.transaction_version(log_store.as_ref(), &app).await.map_err(delta)? {
+            state.transactions.insert(app, at);
+        }
+    }
+    let mut views = snapshot.file_views(log_store.as_ref(), None);
+    while let Some(view) = views.next().await {
+        let view = view.map_err(delta)?;
+        let add = Add {
+            path: view.path().into_owned(),
+            partition_values: view.partition_values_map().into_iter().collect(),
+            size: u64::try_from(view.size()).unwrap_or(0),
+            modification_time: view.modification_time(),
+            data_change: true,
+            stats: view.stats(),
+            deletion_vector: view.deletion_vector_descriptor().map(|_| json!({})),
+        };
+        state.files.push(data_file(table, &state, &add)?);
+    }
+    drop(views);
+    state.files.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(state)
+}
+
+fn data_file(table: &str, state: &TableSnapshot, add: &Add) -> Result<DataFile, StoreError> {
+    if add.deletion_vector.is_some() {
+        return Err(StoreError::foreign(table, format!("file {} has a deletion vector", add.path)));
+    }
+    let path = decode_path(&add.path)
+        .ok_or_else(|| StoreError::foreign(table, format!("path {} cannot be decoded", add.path)))?;
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let own = OWN_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+    let (rows, columns) = add
+        .stats
+        .as_deref()
+        .and_then(|text| stats::from_json(text, &state.schema, own))
+        .ok_or_else(|| StoreError::foreign(table, format!("the log does not tell the rows of file {path}")))?;
+    let partition = state
+        .partition_by
+        .iter()
+        .map(|column| (column.clone(), add.partition_values.get(column).cloned().flatten()))
+        .collect();
+    Ok(DataFile { path, size: add.size, rows, partition, columns })
+}

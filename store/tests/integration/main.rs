@@ -1,0 +1,3 @@
+//! The store by its public door, one binary for all parts.
+
+mod lake;
