@@ -7,14 +7,16 @@
 use std::time::Duration;
 
 use meterlake_model::CivilDay;
+use meterlake_store::query::QueryError;
 use meterlake_store::{Lake, StoreError};
 
 use crate::rules::Rules;
 
 mod alerts;
-mod billing;
+pub(crate) mod billing;
 mod derive;
-mod profiles;
+mod groups;
+pub(crate) mod profiles;
 mod run;
 mod usage;
 
@@ -152,6 +154,9 @@ pub enum JobError {
     /// The store refused or failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The lake could not be opened for reading.
+    #[error(transparent)]
+    Read(#[from] QueryError),
     /// A plan could not be made or run.
     #[error("job {job}: {source}")]
     Query {
@@ -159,13 +164,5 @@ pub enum JobError {
         job: &'static str,
         /// The cause.
         source: Box<datafusion::error::DataFusionError>,
-    },
-    /// A table holds what this program does not write.
-    #[error("table {table}: {reason}")]
-    Foreign {
-        /// Which table.
-        table: &'static str,
-        /// What is wrong with it.
-        reason: String,
     },
 }

@@ -6,6 +6,7 @@
 
 pub mod alerts;
 pub mod billing;
+pub mod desk;
 pub mod jobs;
 pub mod profiles;
 mod rules;

@@ -1,0 +1,185 @@
+//! The job `usage`: readings to `usage_spans` and `findings`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{AsArray, DictionaryArray, RecordBatch, StringArray};
+use arrow::compute::cast;
+use arrow::datatypes::{Int8Type, Schema};
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::{Extension, LogicalPlan};
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::prelude::{DataFrame, SessionContext, col};
+use futures::TryStreamExt;
+use meterlake_model::{Commodity, MeterId, Timestamp};
+use meterlake_store::schema::readings_name;
+use meterlake_store::TableSpec;
+
+use super::JobError;
+use super::derive::{DeriveInput, FINDING, Outages, UsageDerive};
+use super::run::{Month, Output, Run};
+use crate::tables;
+use crate::tables::read::{Rows, instant_at, other};
+
+const OUTAGES: &str = include_str!("../../sql/outages.sql");
+
+/// Derives the partitions that the asked days touch.
+pub(super) async fn derive(run: &Run<'_>) -> Result<Output, JobError> {
+    let mut output = Output::default();
+    let months = run.months();
+    let (Some(first), Some(last)) = (months.first(), months.last()) else { return Ok(output) };
+    let range = (first.start, last.end);
+    let session = run.session();
+    let outages = Arc::new(outages(run, &mut output).await?);
+    let mut sorted = Sorted::new(&months);
+    for commodity in Commodity::ALL {
+        let table = readings_name(commodity);
+        let (registry, rules) = (run.registry.clone(), run.rules.clone());
+        let input = Arc::new(DeriveInput::new(commodity, registry, rules, outages.clone(), range));
+        if input.is_empty() || run.reads(table, &mut output).is_none() {
+            continue;
+        }
+        let plan = plan(session, input).await.map_err(|e| run.failed(e))?;
+        let mut batches = execute_stream(plan.clone(), session.task_ctx()).map_err(|e| run.failed(e))?;
+        while let Some(batch) = batches.try_next().await.map_err(|e| run.failed(e))? {
+            sorted.take(&batch).map_err(|e| run.failed(e))?;
+        }
+        output.rows_read += rows_of(plan.children());
+    }
+    let Sorted { spans, findings, .. } = sorted;
+    for (spec, by_month) in [(tables::usage_spans(), spans), (tables::findings(), findings)] {
+        for (month, batches) in months.iter().zip(by_month) {
+            let rows = batches.values().flatten();
+            let rows = rows.map(|batch| as_table(&spec, batch)).collect::<Result<Vec<_>, _>>();
+            let rows = rows.map_err(|e| run.failed(e))?;
+            run.replace(&mut output, &spec, vec![(month.partition(), rows)]).await?;
+        }
+    }
+    output.spans = output.tables.get("usage_spans").copied().unwrap_or(0);
+    output.findings = output.tables.get("findings").copied().unwrap_or(0);
+    output.summary = format!(
+        "{} spans and {} findings from {} readings, {} of {} partitions changed",
+        output.spans, output.findings, output.rows_read, output.partitions_changed, output.partitions
+    );
+    Ok(output)
+}
+
+/// The plan over the readings of one commodity, in the order in which their files are sorted.
+pub(crate) async fn plan(
+    session: &SessionContext,
+    input: Arc<DeriveInput>,
+) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+    let names = ["meter_id", "ts", "revision", "received_at", "flags"];
+    let columns = names.into_iter().chain(input.channels().into_iter().map(|c| c.name())).map(col);
+    let rows = session.table(readings_name(input.commodity)).await?.select(columns)?;
+    let (state, rows) = rows.into_parts();
+    let node = UsageDerive::new(rows, input)?;
+    let plan = LogicalPlan::Extension(Extension { node: Arc::new(node) });
+    DataFrame::new(state, plan).create_physical_plan().await
+}
+
+/// Rows that the scans below gave, by their own count.
+fn rows_of(children: Vec<&Arc<dyn ExecutionPlan>>) -> u64 {
+    let mut rows = 0;
+    for child in children {
+        let own = child.metrics().and_then(|m| m.output_rows());
+        rows += own.map_or_else(|| rows_of(child.children()), |n| u64::try_from(n).unwrap_or(u64::MAX));
+    }
+    rows
+}
+
+/// From a last gasp to the restoration after it, by meter.
+async fn outages(run: &Run<'_>, output: &mut Output) -> Result<Outages, JobError> {
+    let mut outages = Outages::new();
+    if run.reads("meter_events", output).is_none() {
+        return Ok(outages);
+    }
+    let mut rows = run.stream(OUTAGES).await?;
+    let mut since: Option<(MeterId, Timestamp)> = None;
+    while let Some(batch) = run.next(&mut rows).await? {
+        let step = |since: &mut Option<(MeterId, Timestamp)>, outages: &mut Outages| {
+            let rows = Rows(&batch);
+            let (meter_id, ts, event) = (rows.text("meter_id")?, rows.time("ts")?, rows.text("event")?);
+            for row in 0..rows.len() {
+                let (meter, at) = (meter_id.at(row), instant_at(ts, row)?);
+                let open = since.take().filter(|(m, _)| m.as_str() == meter);
+                *since = match (event.at(row), open) {
+                    ("last_gasp", None) => MeterId::new(meter).ok().map(|m| (m, at)),
+                    // A second gasp belongs to the same outage.
+                    ("last_gasp", open) => open,
+                    (_, Some((meter, from))) => {
+                        outages.entry(meter).or_default().push((from, at));
+                        None
+                    }
+                    (_, None) => None,
+                };
+            }
+            Ok::<_, DataFusionError>(())
+        };
+        step(&mut since, &mut outages).map_err(|e| run.failed(e))?;
+    }
+    Ok(outages)
+}
+
+type ByPoint = BTreeMap<String, Vec<RecordBatch>>;
+
+/// Output rows by table, month and usage point: the canonical order without a sort.
+struct Sorted<'a> {
+    months: &'a [Month],
+    spans: Vec<ByPoint>,
+    findings: Vec<ByPoint>,
+}
+
+impl<'a> Sorted<'a> {
+    fn new(months: &'a [Month]) -> Self {
+        Self { months, spans: vec![ByPoint::new(); months.len()], findings: vec![ByPoint::new(); months.len()] }
+    }
+
+    /// Cuts a batch of one usage point where table or month change.
+    fn take(&mut self, batch: &RecordBatch) -> Result<(), DataFusionError> {
+        let rows = Rows(batch);
+        let start = rows.time("start")?;
+        let levels = short_texts(batch, "level")?;
+        let points = short_texts(batch, "usage_point_id")?;
+        let Some(point) = points.downcast_dict::<StringArray>().and_then(|d| d.into_iter().next().flatten()) else {
+            return Ok(());
+        };
+        let finding = levels.lookup_key(FINDING);
+        let is_finding = |row: usize| finding.is_some() && levels.key(row) == finding.map(|k| usize::from(k.cast_unsigned()));
+        let mut from = 0;
+        while from < rows.len() {
+            let at = instant_at(start, from)?;
+            let Some(index) = self.months.iter().position(|m| m.start <= at && at < m.end) else {
+                return Err(other(format!("a span of {point} starts at {at}, outside the months asked for")));
+            };
+            let (low, high) = (self.months[index].start.micros(), self.months[index].end.micros());
+            let same = |row: &usize| {
+                (low..high).contains(&start.value(*row)) && is_finding(*row) == is_finding(from)
+            };
+            let to = from + (from..rows.len()).take_while(same).count();
+            let table = if is_finding(from) { &mut self.findings } else { &mut self.spans };
+            table[index].entry(point.to_owned()).or_default().push(batch.slice(from, to - from));
+            from = to;
+        }
+        Ok(())
+    }
+}
+
+/// A column of few texts.
+fn short_texts<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a DictionaryArray<Int8Type>, DataFusionError> {
+    let column = batch.column_by_name(name).and_then(|c| c.as_dictionary_opt::<Int8Type>());
+    column.ok_or_else(|| other(format!("the walk gives no column {name}")))
+}
+
+/// The columns of a table out of the operator's, in the table's types; partition columns are left out.
+fn as_table(spec: &TableSpec, batch: &RecordBatch) -> Result<RecordBatch, DataFusionError> {
+    let mut fields = Vec::new();
+    let mut columns = Vec::new();
+    for field in spec.schema.fields().iter().filter(|f| !spec.partition_by.contains(&f.name().as_str())) {
+        let column = batch.column_by_name(field.name());
+        let column = column.ok_or_else(|| other(format!("the walk gives no column {}", field.name())))?;
+        columns.push(cast(column, field.data_type())?);
+        fields.push(field.clone());
+    }
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+}

@@ -1,0 +1,283 @@
+//! The tables that jobs write: their columns, their partitions, their canonical order.
+//!
+//! Partitions are the UTC month of a row's start and a bucket of the usage point, so that a late reading rewrites
+//! little. What belongs to a civil month (billing, profiles) is in the partition of that month. Amounts are
+//! DECIMAL(18,6) in the unit that closes the channel's name. How rows become columns is in [`write`], and back in
+//! [`read`].
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema};
+use meterlake_store::TableSpec;
+use meterlake_store::schema::{MONTH, instant};
+
+pub(crate) mod read;
+pub(crate) mod write;
+
+/// Partition column: which share of the usage points.
+pub const BUCKET: &str = "bucket";
+
+/// The bucket of every usage point, up to some ten thousand of them.
+pub const ONLY_BUCKET: i32 = 0;
+
+/// Partition column of `alert_events`: who took the step, `machine` or `person`.
+pub const ORIGIN: &str = "origin";
+
+/// Type of amounts.
+pub(crate) const AMOUNT: DataType = DataType::Decimal128(18, 6);
+
+/// Use of one usage point and channel over a stretch of time. `level` tells parts (`slot`) from wholes (`day`): never
+/// add both. Registers are as read; the value is after the multiplier.
+pub fn usage_spans() -> TableSpec {
+    let fields = vec![
+        text("usage_point_id"),
+        text("channel"),
+        text("level"),
+        time("start"),
+        time("end"),
+        maybe("value", AMOUNT),
+        text("quality"),
+        maybe("method", DataType::Utf8),
+        required("estimated", AMOUNT),
+        maybe("start_register", AMOUNT),
+        maybe("start_register_quality", DataType::Utf8),
+        maybe("end_register", AMOUNT),
+        maybe("end_register_quality", DataType::Utf8),
+        text("meter_id"),
+        maybe("evidence", DataType::Utf8),
+        text(MONTH),
+        required(BUCKET, DataType::Int32),
+    ];
+    spec("usage_spans", fields, &[MONTH, BUCKET], &["usage_point_id", "channel", "level", "start"])
+}
+
+/// What a check found while usage was derived.
+pub fn findings() -> TableSpec {
+    let fields = vec![
+        text("usage_point_id"),
+        text("channel"),
+        time("start"),
+        time("end"),
+        text("rule"),
+        text("severity"),
+        maybe("measured", AMOUNT),
+        maybe("limit", AMOUNT),
+        text("meter_id"),
+        text("evidence"),
+        text(MONTH),
+        required(BUCKET, DataType::Int32),
+    ];
+    spec("findings", fields, &[MONTH, BUCKET], &["usage_point_id", "channel", "start", "rule"])
+}
+
+/// One row a run: all cycles of one commodity that begin in one civil month. Totals by channel are in the reads.
+pub fn billing_runs() -> TableSpec {
+    let fields = vec![
+        text("run"),
+        text("channel"),
+        required("reads", DataType::Int64),
+        required("ready", DataType::Int64),
+        required("held", DataType::Int64),
+        required("use_amount", AMOUNT),
+        required("estimated", AMOUNT),
+        text(MONTH),
+        required(BUCKET, DataType::Int32),
+    ];
+    spec("billing_runs", fields, &[MONTH, BUCKET], &["run", "channel"])
+}
+
+/// Determinants of one usage point, channel and cycle.
+pub fn billing_reads() -> TableSpec {
+    let fields = vec![
+        text("run"),
+        text("usage_point_id"),
+        text("channel"),
+        maybe("customer_id", DataType::Utf8),
+        required("first_day", DataType::Date32),
+        required("last_day", DataType::Date32),
+        time("start"),
+        time("end"),
+        maybe("start_read_at", instant()),
+        maybe("start_register", AMOUNT),
+        maybe("start_quality", DataType::Utf8),
+        maybe("end_read_at", instant()),
+        maybe("end_register", AMOUNT),
+        maybe("end_quality", DataType::Utf8),
+        maybe("use_amount", AMOUNT),
+        required("estimated", AMOUNT),
+        required("estimated_share_ppm", DataType::Int64),
+        required("covered_s", DataType::Int64),
+        required("days", DataType::Int32),
+        required("days_covered", DataType::Int32),
+        text("state"),
+        text("reasons"),
+        text("parts"),
+        text(MONTH),
+        required(BUCKET, DataType::Int32),
+    ];
+    spec("billing_reads", fields, &[MONTH, BUCKET], &["usage_point_id", "channel", "start"])
+}
+
+/// One alert as far as the machine knows it; people's steps are in [`alert_events`].
+pub fn alerts() -> TableSpec {
+    let fields = vec![
+        text("id"),
+        text("rule"),
+        text("severity"),
+        text("state"),
+        text("commodity"),
+        maybe("usage_point_id", DataType::Utf8),
+        maybe("meter_id", DataType::Utf8),
+        maybe("node_id", DataType::Utf8),
+        text("place"),
+        maybe("group_id", DataType::Utf8),
+        time("start"),
+        time("opened_at"),
+        time("last_seen"),
+        maybe("end", instant()),
+        required("measured", AMOUNT),
+        required("limit", AMOUNT),
+        text("unit"),
+        maybe("loss_m3", AMOUNT),
+        required("occurrences", DataType::Int32),
+        text("summary"),
+        text("evidence"),
+        text(MONTH),
+        required(BUCKET, DataType::Int32),
+    ];
+    spec("alerts", fields, &[MONTH, BUCKET], &["start", "id"])
+}
+
+/// Each step of an alert's life. Machine steps are in the partition of the alert's start and go with it; people's steps
+/// are in the partition of their own time and stay.
+pub fn alert_events() -> TableSpec {
+    let fields = vec![
+        text("alert_id"),
+        time("ts"),
+        text("step"),
+        maybe("severity", DataType::Utf8),
+        maybe("person", DataType::Utf8),
+        maybe("note", DataType::Utf8),
+        text(ORIGIN),
+        text(MONTH),
+    ];
+    spec("alert_events", fields, &[ORIGIN, MONTH], &["alert_id", "ts", "step"])
+}
+
+/// Load shape and key figures of one usage point, channel and civil month. Shapes are 24 hours of the wall clock in the
+/// channel's unit an hour, `daily` is one value for each day of the month (null when it is not complete).
+pub fn profiles() -> TableSpec {
+    let figure = |name| maybe(name, DataType::Float64);
+    let list = |name, item: DataType| required(name, DataType::List(Arc::new(Field::new("element", item, true))));
+    let fields = vec![
+        text("usage_point_id"),
+        text("channel"),
+        text("period"),
+        text("class"),
+        required("days", DataType::Int32),
+        required("complete_days", DataType::Int32),
+        figure("daily_use"),
+        figure("night_share"),
+        figure("evening_share"),
+        figure("midday_share"),
+        figure("p5"),
+        figure("p50"),
+        figure("p95"),
+        figure("peak"),
+        figure("base_load"),
+        figure("load_factor"),
+        figure("weekday_to_weekend"),
+        figure("peak_to_valley"),
+        maybe("rank_in_class", DataType::Int32),
+        maybe("class_size", DataType::Int32),
+        list("shape_workday", DataType::Float64),
+        list("shape_saturday", DataType::Float64),
+        list("shape_sunday", DataType::Float64),
+        list("daily", AMOUNT),
+        text(MONTH),
+        required(BUCKET, DataType::Int32),
+    ];
+    spec("profiles", fields, &[MONTH, BUCKET], &["usage_point_id", "channel", "period"])
+}
+
+/// One job run: what it went by, what it made, how long it took. The only derived table that knows a clock.
+pub fn job_runs() -> TableSpec {
+    let fields = vec![
+        text("run_id"),
+        text("job"),
+        required("from_day", DataType::Date32),
+        required("to_day", DataType::Date32),
+        required("commit_seq", DataType::Int64),
+        required("registry_revision", DataType::Int64),
+        text("rules_hash"),
+        text("program"),
+        text("inputs"),
+        text("outputs"),
+        required("rows_read", DataType::Int64),
+        required("rows", DataType::Int64),
+        required("partitions", DataType::Int32),
+        required("partitions_changed", DataType::Int32),
+        time("started_at"),
+        required("duration_ms", DataType::Int64),
+        text("summary"),
+        text(MONTH),
+    ];
+    spec("job_runs", fields, &[MONTH], &["started_at", "run_id"])
+}
+
+/// All tables of this crate.
+pub fn all() -> [TableSpec; 8] {
+    [
+        usage_spans(),
+        findings(),
+        billing_runs(),
+        billing_reads(),
+        alerts(),
+        alert_events(),
+        profiles(),
+        job_runs(),
+    ]
+}
+
+fn spec(
+    name: &'static str,
+    fields: Vec<Field>,
+    partition_by: &'static [&'static str],
+    sort_by: &'static [&'static str],
+) -> TableSpec {
+    TableSpec { name, schema: Arc::new(Schema::new(fields)), partition_by, sort_by }
+}
+
+fn required(name: &str, data_type: DataType) -> Field {
+    Field::new(name, data_type, false)
+}
+
+fn maybe(name: &str, data_type: DataType) -> Field {
+    Field::new(name, data_type, true)
+}
+
+fn text(name: &str) -> Field {
+    required(name, DataType::Utf8)
+}
+
+fn time(name: &str) -> Field {
+    required(name, instant())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_table_names_only_columns_that_it_has_and_ends_with_its_partitions() {
+        for spec in all() {
+            for column in spec.sort_by.iter().chain(spec.partition_by) {
+                assert!(spec.schema.column_with_name(column).is_some(), "{} has no {column}", spec.name);
+            }
+            let last: Vec<_> = spec.schema.fields().iter().rev().take(spec.partition_by.len()).collect();
+            for (field, name) in last.iter().rev().zip(spec.partition_by) {
+                assert_eq!(field.name(), name, "{}", spec.name);
+            }
+        }
+    }
+}

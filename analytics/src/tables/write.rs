@@ -1,0 +1,280 @@
+//! Rows as columns: what jobs hand to the store. Partition columns are left out where the partition is named apart.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, Date32Array, Decimal128Array, Decimal128Builder, Float64Array, Float64Builder, Int32Array, Int64Array,
+    ListBuilder, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use arrow::datatypes::{Field, Schema};
+use arrow::error::ArrowError;
+use meterlake_model::{Amount, Channel, CivilDay, Timestamp, month_key};
+use meterlake_store::TableSpec;
+use meterlake_store::schema::MONTH;
+use serde_json::json;
+
+use super::AMOUNT;
+use crate::alerts::life::PersonStep;
+use crate::alerts::{Alert, EvidenceRow};
+use crate::billing::{BoundaryRead, CyclePart, ReadState, Reason};
+use crate::jobs::billing::{ReadRow, RunTotals};
+use crate::jobs::profiles::{ProfileRow, period_key};
+use crate::profiles::KeyFigures;
+
+/// Columns of one batch by name, in any order; [`Columns::batch`] brings them into the table's.
+#[derive(Default)]
+pub(crate) struct Columns(Vec<(&'static str, ArrayRef)>);
+
+impl Columns {
+    pub(crate) fn text<T: AsRef<str>>(&mut self, name: &'static str, values: impl Iterator<Item = T>) {
+        let values: StringArray = values.map(Some).collect();
+        self.0.push((name, Arc::new(values)));
+    }
+
+    pub(crate) fn maybe_text<T: AsRef<str>>(&mut self, name: &'static str, values: impl Iterator<Item = Option<T>>) {
+        let values: StringArray = values.collect();
+        self.0.push((name, Arc::new(values)));
+    }
+
+    pub(crate) fn time(&mut self, name: &'static str, values: impl Iterator<Item = Option<Timestamp>>) {
+        let values: TimestampMicrosecondArray = values.map(|t| t.map(Timestamp::micros)).collect();
+        self.0.push((name, Arc::new(values.with_timezone("UTC"))));
+    }
+
+    pub(crate) fn day(&mut self, name: &'static str, values: impl Iterator<Item = CivilDay>) {
+        let values: Date32Array = values.map(|d| Some(days_since_1970(d))).collect();
+        self.0.push((name, Arc::new(values)));
+    }
+
+    pub(crate) fn amount(&mut self, name: &'static str, values: impl Iterator<Item = Option<Amount>>) {
+        let values: Decimal128Array = values.map(|a| a.map(|a| i128::from(a.micros()))).collect();
+        self.0.push((name, Arc::new(values.with_data_type(AMOUNT))));
+    }
+
+    pub(crate) fn int(&mut self, name: &'static str, values: impl Iterator<Item = Option<i32>>) {
+        self.0.push((name, Arc::new(values.collect::<Int32Array>())));
+    }
+
+    pub(crate) fn long(&mut self, name: &'static str, values: impl Iterator<Item = i64>) {
+        self.0.push((name, Arc::new(values.collect::<Int64Array>())));
+    }
+
+    pub(crate) fn figure(&mut self, name: &'static str, values: impl Iterator<Item = Option<f64>>) {
+        self.0.push((name, Arc::new(values.collect::<Float64Array>())));
+    }
+
+    pub(crate) fn figures<T>(&mut self, name: &'static str, rows: impl Iterator<Item = T>)
+    where
+        T: IntoIterator<Item = Option<f64>>,
+    {
+        let mut list = ListBuilder::new(Float64Builder::new()).with_field(element(arrow::datatypes::DataType::Float64));
+        for row in rows {
+            row.into_iter().for_each(|value| list.values().append_option(value));
+            list.append(true);
+        }
+        self.0.push((name, Arc::new(list.finish())));
+    }
+
+    pub(crate) fn amounts<'a>(&mut self, name: &'static str, rows: impl Iterator<Item = &'a [Option<Amount>]>) {
+        let mut list = ListBuilder::new(Decimal128Builder::new().with_data_type(AMOUNT)).with_field(element(AMOUNT));
+        for row in rows {
+            row.iter().for_each(|value| list.values().append_option(value.map(|a| i128::from(a.micros()))));
+            list.append(true);
+        }
+        self.0.push((name, Arc::new(list.finish())));
+    }
+
+    /// The batch with the table's columns in their order; those of the partition only where they were given.
+    pub(crate) fn batch(mut self, spec: &TableSpec) -> Result<RecordBatch, ArrowError> {
+        let mut fields = Vec::with_capacity(self.0.len());
+        let mut columns = Vec::with_capacity(self.0.len());
+        for field in spec.schema.fields() {
+            match self.0.iter().position(|(name, _)| name == field.name()) {
+                Some(at) => {
+                    fields.push(field.clone());
+                    columns.push(self.0.swap_remove(at).1);
+                }
+                None if spec.partition_by.contains(&field.name().as_str()) => {}
+                None => {
+                    let text = format!("table {} lacks its column {}", spec.name, field.name());
+                    return Err(ArrowError::SchemaError(text));
+                }
+            }
+        }
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+    }
+}
+
+fn element(item: arrow::datatypes::DataType) -> Field {
+    Field::new("element", item, true)
+}
+
+/// Days since 1970-01-01.
+fn days_since_1970(day: CivilDay) -> i32 {
+    CivilDay::new(1970, 1, 1).map_or(0, |epoch| day.days_since(epoch))
+}
+
+type Rows = Result<RecordBatch, ArrowError>;
+
+/// Rows of `alerts`.
+pub(crate) fn alerts(rows: &[&Alert]) -> Rows {
+    let episodes = || rows.iter().map(|a| &a.episode);
+    let mut c = Columns::default();
+    c.text("id", rows.iter().map(|a| &a.id));
+    c.text("rule", episodes().map(|e| e.rule.as_str()));
+    c.text("severity", episodes().map(|e| e.severity.as_str()));
+    c.text("state", rows.iter().map(|a| a.machine_state().as_str()));
+    c.text("commodity", episodes().map(|e| e.rule.commodity().as_str()));
+    c.maybe_text("usage_point_id", rows.iter().map(|a| a.usage_point_id.as_ref().map(|p| p.as_str())));
+    c.maybe_text("meter_id", rows.iter().map(|a| a.meter_id.as_ref().map(|m| m.as_str())));
+    c.maybe_text("node_id", rows.iter().map(|a| a.node_id.as_ref().map(|n| n.as_str())));
+    c.text("place", rows.iter().map(|a| &a.place));
+    c.maybe_text("group_id", rows.iter().map(|a| a.group_id.as_ref()));
+    c.time("start", episodes().map(|e| Some(e.start)));
+    c.time("opened_at", episodes().map(|e| Some(e.steps.first().map_or(e.start, |s| s.at))));
+    c.time("last_seen", episodes().map(|e| Some(e.last_seen)));
+    c.time("end", episodes().map(|e| e.end));
+    c.amount("measured", episodes().map(|e| Some(e.measured)));
+    c.amount("limit", episodes().map(|e| Some(e.limit)));
+    c.text("unit", episodes().map(|e| e.rule.unit()));
+    c.amount("loss_m3", episodes().map(|e| e.loss_m3));
+    c.int("occurrences", episodes().map(|e| Some(i32::try_from(e.occurrences).unwrap_or(i32::MAX))));
+    c.text("summary", rows.iter().map(|a| a.summary()));
+    c.text("evidence", episodes().map(|e| evidence(&e.evidence)));
+    c.batch(&super::alerts())
+}
+
+/// Evidence rows as a JSON list.
+fn evidence(rows: &[EvidenceRow]) -> String {
+    let row = |r: &EvidenceRow| json!({"ts": r.ts.to_string(), "value": r.value.to_string(), "what": r.what});
+    serde_json::Value::Array(rows.iter().map(row).collect()).to_string()
+}
+
+/// The machine's rows of `alert_events`.
+pub(crate) fn machine_steps(rows: &[&Alert]) -> Rows {
+    let steps = || rows.iter().flat_map(|a| a.episode.steps.iter().map(move |s| (&a.id, s)));
+    let mut c = Columns::default();
+    c.text("alert_id", steps().map(|(id, _)| id));
+    c.time("ts", steps().map(|(_, s)| Some(s.at)));
+    c.text("step", steps().map(|(_, s)| s.kind.as_str()));
+    c.maybe_text("severity", steps().map(|(_, s)| Some(s.severity.as_str())));
+    c.maybe_text("person", steps().map(|_| None::<&str>));
+    c.maybe_text("note", steps().map(|_| None::<&str>));
+    c.batch(&super::alert_events())
+}
+
+/// People's rows of `alert_events`, with their partition.
+pub(crate) fn person_steps(steps: &[PersonStep]) -> Rows {
+    let mut c = Columns::default();
+    c.text("alert_id", steps.iter().map(|s| &s.alert_id));
+    c.time("ts", steps.iter().map(|s| Some(s.at)));
+    c.text("step", steps.iter().map(|s| s.action.as_str()));
+    c.maybe_text("severity", steps.iter().map(|_| None::<&str>));
+    c.maybe_text("person", steps.iter().map(|s| Some(&s.person)));
+    c.maybe_text("note", steps.iter().map(|s| Some(s.action.note()).filter(|n| !n.is_empty())));
+    c.text(super::ORIGIN, steps.iter().map(|_| "person"));
+    c.text(MONTH, steps.iter().map(|s| month_key(s.at)));
+    c.batch(&super::alert_events())
+}
+
+/// Rows of `profiles`.
+pub(crate) fn profiles(rows: &[ProfileRow]) -> Rows {
+    let figure = |get: fn(&KeyFigures) -> Option<f64>| rows.iter().map(move |r| r.profile.figures.as_ref().and_then(get));
+    let mut c = Columns::default();
+    c.text("usage_point_id", rows.iter().map(|r| r.usage_point_id.as_str()));
+    c.text("channel", rows.iter().map(|r| r.channel.name()));
+    c.text("period", rows.iter().map(|r| period_key(r.period)));
+    c.text("class", rows.iter().map(|r| &r.class));
+    c.int("days", rows.iter().map(|r| i32::try_from(r.profile.daily.len()).ok().or(Some(i32::MAX))));
+    c.int("complete_days", rows.iter().map(|r| i32::try_from(r.profile.complete_days()).ok().or(Some(i32::MAX))));
+    c.figure("daily_use", figure(|f| Some(f.daily_use)));
+    c.figure("night_share", figure(|f| f.night_share));
+    c.figure("evening_share", figure(|f| f.evening_share));
+    c.figure("midday_share", figure(|f| f.midday_share));
+    c.figure("p5", figure(|f| Some(f.p5)));
+    c.figure("p50", figure(|f| Some(f.p50)));
+    c.figure("p95", figure(|f| Some(f.p95)));
+    c.figure("peak", figure(|f| Some(f.peak)));
+    c.figure("base_load", figure(|f| Some(f.base_load)));
+    c.figure("load_factor", figure(|f| f.load_factor));
+    c.figure("weekday_to_weekend", figure(|f| f.weekday_to_weekend));
+    c.figure("peak_to_valley", figure(|f| f.peak_to_valley));
+    c.int("rank_in_class", rows.iter().map(|r| r.rank.map(|(rank, _)| rank)));
+    c.int("class_size", rows.iter().map(|r| r.rank.map(|(_, size)| size)));
+    c.figures("shape_workday", rows.iter().map(|r| r.profile.shapes[0]));
+    c.figures("shape_saturday", rows.iter().map(|r| r.profile.shapes[1]));
+    c.figures("shape_sunday", rows.iter().map(|r| r.profile.shapes[2]));
+    c.amounts("daily", rows.iter().map(|r| r.profile.daily.as_slice()));
+    c.batch(&super::profiles())
+}
+
+/// Rows of `billing_reads`.
+pub(crate) fn billing_reads(rows: &[ReadRow<'_>]) -> Rows {
+    let reads = || rows.iter().map(|r| &r.read);
+    let start = |get: fn(&BoundaryRead) -> String| reads().map(move |r| r.start_read.as_ref().map(get));
+    let end = |get: fn(&BoundaryRead) -> String| reads().map(move |r| r.end_read.as_ref().map(get));
+    let mut c = Columns::default();
+    c.text("run", rows.iter().map(|r| &r.run));
+    c.text("usage_point_id", rows.iter().map(|r| r.point.id.as_str()));
+    c.text("channel", rows.iter().map(|r| r.channel.name()));
+    c.maybe_text("customer_id", rows.iter().map(|r| r.point.customer_id.as_ref().map(|id| id.as_str())));
+    c.day("first_day", rows.iter().map(|r| r.first_day));
+    c.day("last_day", rows.iter().map(|r| r.end_day.plus_days(-1)));
+    c.time("start", reads().map(|r| Some(r.start)));
+    c.time("end", reads().map(|r| Some(r.end)));
+    c.time("start_read_at", reads().map(|r| r.start_read.as_ref().map(|b| b.ts)));
+    c.amount("start_register", reads().map(|r| r.start_read.as_ref().and_then(|b| b.register)));
+    c.maybe_text("start_quality", start(|b| b.quality.to_string()));
+    c.time("end_read_at", reads().map(|r| r.end_read.as_ref().map(|b| b.ts)));
+    c.amount("end_register", reads().map(|r| r.end_read.as_ref().and_then(|b| b.register)));
+    c.maybe_text("end_quality", end(|b| b.quality.to_string()));
+    c.amount("use_amount", reads().map(|r| r.use_amount));
+    c.amount("estimated", reads().map(|r| Some(r.estimated)));
+    c.long("estimated_share_ppm", reads().map(|r| r.estimated_share_ppm));
+    c.long("covered_s", reads().map(|r| r.covered_s));
+    c.int("days", reads().map(|r| Some(r.days)));
+    c.int("days_covered", reads().map(|r| Some(r.days_covered)));
+    c.text("state", reads().map(|r| match r.state {
+        ReadState::Ready => "ready",
+        ReadState::Held => "held",
+    }));
+    c.text("reasons", reads().map(|r| reasons(&r.reasons)));
+    c.text("parts", reads().map(|r| parts(&r.parts)));
+    c.batch(&super::billing_reads())
+}
+
+/// Reasons as a JSON list.
+fn reasons(reasons: &[Reason]) -> String {
+    let reason = |r: &Reason| {
+        json!({"code": r.code, "holds": r.holds, "start": r.start.to_string(), "end": r.end.to_string(),
+            "detail": r.detail})
+    };
+    serde_json::Value::Array(reasons.iter().map(reason).collect()).to_string()
+}
+
+/// The share of each installation as a JSON list.
+fn parts(parts: &[CyclePart]) -> String {
+    let read = |b: &BoundaryRead| {
+        let register = b.register.map(|r| r.to_string());
+        json!({"ts": b.ts.to_string(), "register": register, "quality": b.quality.as_str()})
+    };
+    let part = |p: &CyclePart| {
+        json!({"meter_id": p.meter_id.as_str(), "start": read(&p.start), "end": read(&p.end),
+            "use_amount": p.use_amount.to_string()})
+    };
+    serde_json::Value::Array(parts.iter().map(part).collect()).to_string()
+}
+
+/// Rows of `billing_runs`.
+pub(crate) fn billing_runs(run: &str, totals: &BTreeMap<Channel, RunTotals>) -> Rows {
+    let mut c = Columns::default();
+    c.text("run", totals.keys().map(|_| run));
+    c.text("channel", totals.keys().map(|c| c.name()));
+    c.long("reads", totals.values().map(|t| t.reads));
+    c.long("ready", totals.values().map(|t| t.ready));
+    c.long("held", totals.values().map(|t| t.held));
+    c.amount("use_amount", totals.values().map(|t| Some(t.use_amount)));
+    c.amount("estimated", totals.values().map(|t| Some(t.estimated)));
+    c.batch(&super::billing_runs())
+}
