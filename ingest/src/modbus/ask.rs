@@ -22,7 +22,7 @@ pub(super) struct Asked {
     /// The blocks that came. None when the device fell silent half-way: they would be repeated, and contradicted, by the
     /// next attempt for the same slot.
     pub(super) blocks: Vec<Block>,
-    /// Answers to requests, by their place in the plan, that were no registers.
+    /// Answers to requests, by their place in the plan, that were no registers; a repeated request may have both.
     pub(super) odd: Vec<(usize, Failure)>,
     /// Why the device is to be tried again later.
     pub(super) silent: Option<Failure>,
@@ -38,7 +38,7 @@ pub(super) async fn ask(
 ) -> Result<Asked, Failure> {
     let mut asked = Asked { blocks: Vec::new(), odd: Vec::new(), silent: None };
     for (place, &request) in device.plan.iter().enumerate() {
-        let mut may_be_stale = connection.is_open();
+        let (mut may_be_stale, mut may_repeat) = (connection.is_open(), true);
         let answer = loop {
             connection.open().await.inspect_err(|failure| stats.count_failure(failure.kind))?;
             if !pace.pause.is_zero() {
@@ -51,6 +51,12 @@ pub(super) async fn ask(
                 // A connection that was idle may have ended long ago: once more on a new one.
                 if failure.kind == FailureKind::Disconnected && may_be_stale {
                     may_be_stale = false;
+                    continue;
+                }
+                // A disturbed answer would cost the slot these columns: once more, on a new connection.
+                if !failure.silent && failure.kind != FailureKind::Exception && may_repeat {
+                    may_repeat = false;
+                    asked.odd.push((place, failure.clone()));
                     continue;
                 }
             }

@@ -1,0 +1,107 @@
+//! A running line and what it delivers.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use meterlake_config::device_profile::DeviceProfile;
+use meterlake_config::{ModbusDevice, ModbusLine};
+use meterlake_ingest::modbus::{LineStats, poll_line};
+use meterlake_ingest::{Delivery, IngestError};
+use meterlake_model::{Channel, MeterDirectory, MeterId, ReadingBatch};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Longer than any machine needs: reached, a test has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Two registers far apart, so that a poll has two requests of equal length.
+const TWO_REQUESTS: &str = r#"
+name = "two"
+version = 1
+maker = "test"
+model = "test"
+source = "test"
+commodity = "water"
+[defaults]
+function = 3
+type = "u32"
+[[field]]
+channel = "volume_m3"
+address = 0
+unit = "l"
+[[field]]
+channel = "reverse_volume_m3"
+address = 100
+unit = "l"
+"#;
+
+pub(crate) fn two_requests() -> DeviceProfile {
+    DeviceProfile::parse(TWO_REQUESTS, "two").unwrap_or_else(|problems| panic!("{problems:#?}"))
+}
+
+pub(crate) struct Bench {
+    pub(crate) stats: Arc<LineStats>,
+    pub(crate) stop: CancellationToken,
+    deliveries: mpsc::Receiver<Delivery>,
+    task: JoinHandle<Result<(), IngestError>>,
+    _directory: watch::Sender<Arc<MeterDirectory>>,
+}
+
+impl Bench {
+    /// Polls every second: units with their profiles.
+    pub(crate) fn start(gateway: SocketAddr, timeout: Duration, devices: Vec<(u8, DeviceProfile)>) -> Self {
+        let devices = devices.into_iter().map(|(unit, profile)| ModbusDevice {
+            unit,
+            meter_id: MeterId::new(&format!("M{unit}")).unwrap(),
+            profile,
+            interval: Duration::from_secs(1),
+            offset: Duration::ZERO,
+        });
+        let line = ModbusLine {
+            name: "bench".to_owned(),
+            host: gateway.ip().to_string(),
+            port: gateway.port(),
+            timeout,
+            connect_timeout: Duration::from_secs(5),
+            pause: Duration::ZERO,
+            devices: devices.collect(),
+        };
+        let stats = Arc::new(LineStats::new(&line));
+        let (out, deliveries) = mpsc::channel(1000);
+        let (_directory, directory) = watch::channel(Arc::default());
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(poll_line(line, directory, out, Arc::clone(&stats), stop.clone()));
+        Self { stats, stop, deliveries, task, _directory }
+    }
+
+    /// The next delivery.
+    pub(crate) async fn next(&mut self) -> ReadingBatch {
+        let delivery = tokio::time::timeout(PATIENCE, self.deliveries.recv()).await;
+        delivery.expect("a delivery before the test's patience ends").expect("a running line").batch
+    }
+
+    /// Everything delivered until `enough` of it is there.
+    pub(crate) async fn until(&mut self, enough: impl Fn(&ReadingBatch) -> bool) -> ReadingBatch {
+        let mut all = ReadingBatch::default();
+        while !enough(&all) {
+            all.append(self.next().await);
+        }
+        all
+    }
+
+    /// Stops the line and waits for its end.
+    pub(crate) async fn end(self) {
+        self.stop.cancel();
+        let ended = tokio::time::timeout(PATIENCE, self.task).await.expect("a line that stops");
+        assert_eq!(ended.unwrap(), Ok(()));
+    }
+}
+
+/// One column of all rows.
+pub(crate) fn column(batch: &ReadingBatch, channel: &str) -> Vec<Option<i64>> {
+    let channel = Channel::by_name(channel).unwrap();
+    let rows = batch.rows(channel.commodity());
+    (0..rows.len()).map(|row| rows.value(row, channel)).collect()
+}

@@ -1,0 +1,9 @@
+//! Modbus lines against real sockets: a gateway that misbehaves on purpose, and pymodbus as a peer.
+
+#![expect(clippy::unwrap_used, reason = "a test that unwraps says what it expects")]
+
+mod bench;
+mod faults;
+mod gateway;
+mod peers;
+mod replay;
