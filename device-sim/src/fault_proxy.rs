@@ -40,12 +40,19 @@ const BUFFER: usize = 16 * 1024;
 
 /// How the network is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Network {
+enum Mode {
     Open,
     /// Connections stand, nothing moves.
     Stalled,
-    /// Connections are reset, new ones too.
+    /// New connections are reset.
     Cut,
+}
+
+/// How the network is, and how often it was cut: a cut that is over before a task looks must still end its connection.
+#[derive(Debug, Clone, Copy)]
+struct Network {
+    mode: Mode,
+    cuts: u64,
 }
 
 /// A proxy that runs until it is dropped.
@@ -66,7 +73,7 @@ impl FaultProxy {
         let listening = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
         let bound = listening.and_then(|listener| Ok((listener.local_addr()?, listener)));
         let (address, listener) = bound.map_err(|e| SimError::io("fault proxy on 127.0.0.1", e))?;
-        let network = watch::Sender::new(Network::Open);
+        let network = watch::Sender::new(Network { mode: Mode::Open, cuts: 0 });
         let stop = CancellationToken::new();
         let connections = Arc::new(AtomicU64::new(0));
         let relay = Relay { upstream, network: network.subscribe(), connections: Arc::clone(&connections) };
@@ -92,17 +99,20 @@ impl FaultProxy {
 
     /// Resets every connection, and new ones until [`FaultProxy::restore`].
     pub fn cut(&self) {
-        self.network.send_replace(Network::Cut);
+        self.network.send_modify(|n| {
+            n.mode = Mode::Cut;
+            n.cuts += 1;
+        });
     }
 
     /// Stops all bytes while connections stand: a half-open network. New connections wait too.
     pub fn stall(&self) {
-        self.network.send_replace(Network::Stalled);
+        self.network.send_modify(|n| n.mode = Mode::Stalled);
     }
 
     /// Ends a cut or a stall; what a stall held back goes on.
     pub fn restore(&self) {
-        self.network.send_replace(Network::Open);
+        self.network.send_modify(|n| n.mode = Mode::Open);
     }
 }
 
@@ -129,18 +139,20 @@ impl Relay {
                 }
             };
             let relay = self.clone();
+            let cuts = self.network.borrow().cuts;
             tasks.spawn(async move {
-                relay.connection(client).await;
+                relay.connection(client, cuts).await;
                 drop(permit);
             });
         }
     }
 
-    async fn connection(mut self, client: TcpStream) {
+    /// Carries a connection that began after so many cuts.
+    async fn connection(mut self, client: TcpStream, cuts: u64) {
         let mut cut = self.network.clone();
         let carried = async {
             // A stalled network carries no new connection either. An error means that the proxy ends.
-            self.network.wait_for(|n| *n == Network::Open).await.map_err(|_| io::ErrorKind::Other)?;
+            self.network.wait_for(|n| n.mode == Mode::Open).await.map_err(|_| io::ErrorKind::Other)?;
             let server = TcpStream::connect(self.upstream).await?;
             self.connections.fetch_add(1, Ordering::Relaxed);
             server.set_nodelay(true)?;
@@ -156,7 +168,7 @@ impl Relay {
         // What is still under way when the cut comes is lost with the sockets.
         tokio::select! {
             biased;
-            _ = cut.wait_for(|n| *n == Network::Cut) => {}
+            _ = cut.wait_for(|n| n.mode == Mode::Cut || n.cuts != cuts) => {}
             _ = carried => {}
         }
     }
@@ -171,7 +183,7 @@ async fn copy(
     let mut buffer = vec![0; BUFFER];
     loop {
         let length = from.read(&mut buffer).await?;
-        if network.wait_for(|n| *n == Network::Open).await.is_err() {
+        if network.wait_for(|n| n.mode == Mode::Open).await.is_err() {
             return Ok(());
         }
         if length == 0 {
@@ -211,8 +223,10 @@ mod tests {
         let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let proxy = FaultProxy::start(upstream.local_addr().unwrap()).await.unwrap();
         let (mut client, mut server) = pair(&proxy, &upstream).await;
-        proxy.cut();
         let mut byte = [0];
+        client.write_all(b"x").await.unwrap();
+        server.read_exact(&mut byte).await.unwrap();
+        proxy.cut();
         assert!(matches!(client.read(&mut byte).await, Ok(0) | Err(_)));
         assert!(matches!(server.read(&mut byte).await, Ok(0) | Err(_)));
         let mut refused = TcpStream::connect(proxy.address()).await.unwrap();

@@ -205,3 +205,6 @@ fn newest_first(rows: &mut Rows) {
     rows.times.reverse();
     rows.values = rows.values.chunks(width).rev().flatten().copied().collect();
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! Our own JSON, written digit by digit: no float, no tree of values. It knows nothing of the reader's side.
 
-use meterlake_model::{Timestamp, Zone};
+use meterlake_model::Timestamp;
 
 use crate::message::Rows;
 
@@ -107,18 +107,6 @@ pub fn utc(out: &mut Vec<u8>, ts: Timestamp) {
     out.push(b'Z');
 }
 
-/// An instant with the offset of its zone, `2015-10-26T00:15:00+01:00`. For recorded files of local time.
-pub fn local_with_offset(out: &mut Vec<u8>, ts: Timestamp, zone: &Zone) {
-    let local = zone.local_text(ts);
-    out.extend_from_slice(local.as_bytes());
-    let wall = Timestamp::parse_rfc3339(&format!("{local}Z")).unwrap_or(ts);
-    let offset = wall.micros_since(ts) / 60_000_000;
-    out.push(if offset < 0 { b'-' } else { b'+' });
-    padded(out, offset.abs() / 60, 2);
-    out.push(b':');
-    padded(out, offset.abs() % 60, 2);
-}
-
 /// A non-negative number with leading zeros.
 fn padded(out: &mut Vec<u8>, value: i64, width: usize) {
     let mut digits = [b'0'; 8];
@@ -186,15 +174,6 @@ mod tests {
         let parsed: serde_json::Value = serde_json::from_slice(&frame(&rows)).unwrap();
         assert_eq!(parsed["readings"][1]["ts"], "2026-11-01T00:30:00.250000Z");
         assert_eq!(parsed["readings"][1]["voltage_l1_v"], 229.8);
-    }
-
-    #[test]
-    fn local_times_carry_their_offset() {
-        let zone = Zone::parse("Europe/Zurich").unwrap();
-        let ts = Timestamp::parse_rfc3339("2015-10-24T22:15:00Z").unwrap();
-        assert_eq!(text(|out| local_with_offset(out, ts, &zone)), "2015-10-25T00:15:00+02:00");
-        let perth = Zone::parse("America/St_Johns").unwrap();
-        assert_eq!(text(|out| local_with_offset(out, ts, &perth)), "2015-10-24T19:45:00-02:30");
     }
 
     proptest! {

@@ -36,6 +36,7 @@ mod plan;
 pub mod publisher;
 mod random;
 mod registry;
+pub mod replay;
 mod scenario;
 mod simulation;
 mod truth;

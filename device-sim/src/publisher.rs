@@ -163,7 +163,19 @@ impl<P: Pace> Publisher<P> {
     /// # Errors
     /// When the broker refuses the client or a message for good, or the ledger cannot be written. A broker that is not
     /// there, or goes away, is waited for.
-    pub async fn publish(mut self, messages: impl Stream<Item = Message>) -> Result<Progress, SimError> {
+    pub async fn publish(self, messages: impl Stream<Item = Message>) -> Result<Progress, SimError> {
+        self.try_publish(messages.map(Ok)).await
+    }
+
+    /// As [`Self::publish`], from a source that may fail, such as a recorded file: what came before the failure is
+    /// acknowledged first.
+    ///
+    /// # Errors
+    /// As [`Self::publish`], and the source's own.
+    pub async fn try_publish(
+        mut self,
+        messages: impl Stream<Item = Result<Message, SimError>>,
+    ) -> Result<Progress, SimError> {
         self.options.check()?;
         let changed = Arc::new(Notify::new());
         let outbox = Arc::new(Outbox::new(usize::from(self.options.window), Arc::clone(&changed)));
@@ -180,7 +192,7 @@ impl<P: Pace> Publisher<P> {
 
     async fn run(
         &mut self,
-        messages: impl Stream<Item = Message>,
+        messages: impl Stream<Item = Result<Message, SimError>>,
         outbox: &Outbox,
         connection: &Connection,
         changed: &Notify,
@@ -189,7 +201,7 @@ impl<P: Pace> Publisher<P> {
         let mut rate = Rate::new(self.options.rate);
         let mut synced = Instant::now();
         let stop = self.stop.clone();
-        let mut ended = false;
+        let mut ended = None;
         loop {
             self.record(outbox)?;
             if let (Some(ledger), true) = (&self.ledger, synced.elapsed() >= LEDGER_SYNC) {
@@ -203,10 +215,12 @@ impl<P: Pace> Publisher<P> {
                 return Ok(());
             }
             outbox.hand_over(|entry| connection.send(entry));
-            if ended && outbox.is_empty() {
-                return Ok(());
+            if outbox.is_empty()
+                && let Some(end) = ended.take()
+            {
+                return end;
             }
-            if ended || !outbox.has_room() {
+            if ended.is_some() || !outbox.has_room() {
                 tokio::select! {
                     () = changed.notified() => {}
                     () = stop.cancelled() => {}
@@ -221,9 +235,16 @@ impl<P: Pace> Publisher<P> {
                 // A reconnect while the source is silent: what was in flight goes out again at once.
                 () = changed.notified() => continue,
             };
-            let Some(message) = next else {
-                ended = true;
-                continue;
+            let message = match next {
+                Some(Ok(message)) => message,
+                Some(Err(failure)) => {
+                    ended = Some(Err(failure));
+                    continue;
+                }
+                None => {
+                    ended = Some(Ok(()));
+                    continue;
+                }
             };
             tokio::select! {
                 () = stop.cancelled() => continue,
