@@ -15,14 +15,14 @@ use clap::{Args, Subcommand};
 use meterlake_config::{Config, ModbusLine, MqttBroker};
 use meterlake_ingest::{decode, modbus};
 use meterlake_model::{MeterDirectory, RawMessage, ReadingBatch, Timestamp, month_key};
-use meterlake_store::query::{ReadOptions, sql};
+use meterlake_store::query::ReadOptions;
 use meterlake_store::{Lake, TableSpec};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::Global;
 use crate::output::{self, Format};
 use crate::status::{self, CollectStatus};
-use crate::{pipeline, progress, replay_spool, setup};
+use crate::{pipeline, progress, replay_spool, rows, setup};
 
 /// What can be asked of dead letters.
 #[derive(Debug, Subcommand)]
@@ -123,7 +123,7 @@ async fn list(lake: &Lake, args: &ListArgs) -> anyhow::Result<()> {
         condition(args.reason.as_deref(), None, !args.all),
         args.limit
     );
-    let stream = sql(&session, &text).await?;
+    let stream = rows::stream(&session, &text).await?;
     output::write_stream(stream, args.format.unwrap_or_else(Format::for_stdout), None).await?;
     Ok(())
 }
@@ -168,7 +168,7 @@ async fn next_letters(lake: &Lake, args: &ReplayArgs, after: (i64, i32)) -> anyh
         position = after.0,
         item = after.1
     );
-    let batches = datafusion::physical_plan::common::collect(sql(&session, &text).await?).await?;
+    let batches = rows::batches(&session, &text).await?;
     let mut letters = Vec::new();
     for batch in &batches {
         letters.extend(letters_of(batch)?);

@@ -11,11 +11,11 @@ use meterlake_analytics::{Job, JobOptions, JobReport, run_job};
 use meterlake_config::Config;
 use meterlake_model::{CivilDay, Timestamp, Zone};
 use meterlake_store::Lake;
-use meterlake_store::query::{ReadOptions, sql};
+use meterlake_store::query::ReadOptions;
 
 use crate::cli::Global;
 use crate::output::{self, Format};
-use crate::{maintenance, progress, setup, shutdown};
+use crate::{maintenance, progress, rows, setup, shutdown};
 
 /// What can be asked of jobs.
 #[derive(Debug, Subcommand)]
@@ -119,7 +119,7 @@ pub(crate) fn line(report: &JobReport) -> String {
 async fn list(lake: &Lake) -> anyhow::Result<()> {
     let session = lake.session(ReadOptions::default()).await?;
     let runs = "SELECT * FROM job_runs ORDER BY started_at DESC LIMIT 200";
-    let stream = sql(&session, runs).await.context("no job has run yet, or job_runs cannot be read")?;
+    let stream = rows::stream(&session, runs).await.context("no job has run yet, or job_runs cannot be read")?;
     output::write_stream(stream, Format::for_stdout(), None).await?;
     Ok(())
 }
@@ -202,7 +202,7 @@ async fn touched_since(lake: &Lake, commit_seq: i64) -> anyhow::Result<Option<(T
            SELECT ts, commit_seq FROM electricity_readings WHERE commit_seq > {commit_seq}
            UNION ALL SELECT ts, commit_seq FROM water_readings WHERE commit_seq > {commit_seq})"
     );
-    let batches = datafusion::physical_plan::common::collect(sql(&session, &text).await?).await?;
+    let batches = rows::batches(&session, &text).await?;
     let value = |column: usize| {
         let array = batches.first()?.column(column).clone();
         let numbers = array.as_any().downcast_ref::<arrow::array::Int64Array>()?.clone();

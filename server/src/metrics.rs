@@ -35,7 +35,7 @@ pub struct TableFigures {
 /// Figures of every table that can be read.
 pub async fn table_figures(lake: &Lake) -> Vec<TableFigures> {
     let mut figures = Vec::new();
-    for name in lake.tables().unwrap_or_default() {
+    for name in lake.tables().await.unwrap_or_default() {
         let Ok(snapshot) = lake.snapshot(&name).await else { continue };
         figures.push(TableFigures {
             files: snapshot.files.len() as u64,

@@ -10,6 +10,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::util::pretty::pretty_format_batches;
 use clap::ValueEnum;
 use datafusion::physical_plan::SendableRecordBatchStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::StreamExt;
 use parquet::arrow::ArrowWriter;
 
@@ -54,6 +55,17 @@ pub async fn write_stream(
     };
     let file = File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
     write_all(stream, schema, format, BufWriter::new(file)).await
+}
+
+/// Writes one batch to standard output.
+///
+/// # Errors
+/// As [`write_stream`].
+pub async fn write_batch(batch: RecordBatch, format: Format) -> anyhow::Result<()> {
+    let schema = batch.schema();
+    let stream = RecordBatchStreamAdapter::new(schema, futures::stream::iter([Ok(batch)]));
+    write_stream(Box::pin(stream), format, None).await?;
+    Ok(())
 }
 
 fn quiet_on_closed_pipe(result: anyhow::Result<usize>) -> anyhow::Result<usize> {
@@ -138,7 +150,6 @@ mod tests {
 
     use arrow::array::{Decimal128Array, StringArray};
     use arrow::datatypes::{DataType, Field, Schema};
-    use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 
     use super::*;
 

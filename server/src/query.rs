@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use meterlake_store::query::{ReadOptions, sql};
+use meterlake_store::query::ReadOptions;
 
 use crate::cli::Global;
 use crate::output::{self, Format};
-use crate::setup;
+use crate::{rows, setup};
 
 /// A question and the form of its answer.
 #[derive(Debug, Args)]
@@ -42,14 +42,14 @@ pub async fn run(global: &Global, args: &QueryArgs) -> anyhow::Result<()> {
         ..ReadOptions::default()
     };
     let session = lake.session(options).await?;
-    let stream = sql(&session, &args.sql).await?;
+    let stream = rows::stream(&session, &args.sql).await?;
     let format = args.format.unwrap_or_else(|| match &args.output {
         Some(path) => by_extension(path),
         None => Format::for_stdout(),
     });
-    let rows = output::write_stream(stream, format, args.output.as_deref()).await?;
+    let written = output::write_stream(stream, format, args.output.as_deref()).await?;
     if let Some(path) = &args.output {
-        eprintln!("{rows} rows written to {}", path.display());
+        eprintln!("{written} rows written to {}", path.display());
     }
     Ok(())
 }

@@ -3,17 +3,34 @@
 use arrow::array::{Array, RecordBatch};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::prelude::SessionContext;
-use meterlake_store::query::sql;
+use datafusion::physical_plan::SendableRecordBatchStream;
+use meterlake_store::query::{SqlLimits, sql};
 
 /// One row: its cells as text, `None` where they are null.
 pub type Row = Vec<Option<String>>;
+
+/// Plans and starts a query through the one door.
+///
+/// # Errors
+/// When the text is not one reading statement, or cannot be planned or started.
+pub async fn stream(session: &SessionContext, text: &str) -> anyhow::Result<SendableRecordBatchStream> {
+    Ok(sql(session, text, SqlLimits::default()).await?.stream()?)
+}
+
+/// The whole result of a query that is known to be small.
+///
+/// # Errors
+/// As [`stream`], or when the query fails.
+pub async fn batches(session: &SessionContext, text: &str) -> anyhow::Result<Vec<RecordBatch>> {
+    Ok(datafusion::physical_plan::common::collect(stream(session, text).await?).await?)
+}
 
 /// All rows of a query whose result is known to be small.
 ///
 /// # Errors
 /// When the query fails.
 pub async fn fetch(session: &SessionContext, text: &str) -> anyhow::Result<Vec<Row>> {
-    let batches = datafusion::physical_plan::common::collect(sql(session, text).await?).await?;
+    let batches = batches(session, text).await?;
     let mut rows = Vec::new();
     for batch in &batches {
         rows.extend(texts(batch)?);
