@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{alerts, collect, config_commands, dead_letters, demo, doctor, jobs, logs, query, registry, run, serve};
-use crate::{setup, simulate};
+use crate::{alerts, collect, config_commands, dead_letters, demo, doctor, jobs, logs, profile_picture, query};
+use crate::{registry, run, serve, setup, simulate};
 
 /// Smart-meter telemetry for water and electricity: collect, store, bill, alert.
 #[derive(Debug, Parser)]
@@ -64,6 +64,8 @@ enum Command {
     /// Alerts: list, acknowledge, assign, resolve
     #[command(subcommand)]
     Alerts(alerts::AlertsCommand),
+    /// One customer's load shape and key figures, in the terminal and as a picture
+    Profile(profile_picture::ProfileArgs),
     /// Input that could not be read: list it, read it again after the map is mended
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLettersCommand),
@@ -116,6 +118,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Job(command) => jobs::run(global, &command).await?,
         Command::Registry(command) => registry::run(global, &command).await?,
         Command::Alerts(command) => alerts::run(global, &command).await?,
+        Command::Profile(args) => profile_picture::run(global, &args).await?,
         Command::DeadLetters(command) => dead_letters::run(global, &command).await?,
         Command::Doctor(args) => return doctor::run(global, &args).await,
         Command::Simulate(command) => return simulate::run(&command).await,

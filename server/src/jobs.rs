@@ -65,7 +65,8 @@ impl JobName {
     }
 }
 
-fn day(text: &str) -> Result<CivilDay, String> {
+/// A civil day of the command line.
+pub(crate) fn day(text: &str) -> Result<CivilDay, String> {
     CivilDay::parse(text).map_err(|error| error.to_string())
 }
 

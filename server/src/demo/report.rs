@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use datafusion::prelude::SessionContext;
+use meterlake_analytics::Rules;
 use meterlake_store::Lake;
 
 use super::stage::Stage;
@@ -62,9 +63,10 @@ pub(crate) async fn dead_letters(session: &SessionContext) -> anyhow::Result<Str
 
 /// One customer's profile as lines, and as a picture file.
 pub(crate) async fn profile(lake: &Lake, dir: &Path) -> anyhow::Result<String> {
-    let Some(picture) = profile_picture::best(lake).await? else {
-        return Ok("No profile: no month has complete days enough".to_owned());
+    let Some(id) = profile_picture::most_complete(lake).await? else {
+        return Ok("No profile: nothing was used".to_owned());
     };
+    let picture = profile_picture::draw(lake, &id, None, None, &Rules::default()).await?;
     let path = dir.join(format!("profile-{}.svg", picture.usage_point_id));
     std::fs::write(&path, &picture.svg).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(format!("{}\nas a picture: {}\n", picture.lines, path.display()))
