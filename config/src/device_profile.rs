@@ -7,9 +7,48 @@
 //! ```
 //! use meterlake_config::device_profile::DeviceProfile;
 //!
-//! let profile = DeviceProfile::shipped("eastron-sdm630").expect("shipped");
-//! assert_eq!(profile.label(), "eastron-sdm630@1");
-//! assert_eq!(profile.fields[0].channel.name(), "energy_import_kwh");
+//! let text = r#"
+//! name = "example"              # asked for by this name; rows bear `example@1`
+//! version = 1
+//! maker = "Example Ltd"
+//! model = "E1"
+//! source = "manual, page 12"    # where the register facts come from
+//! commodity = "electricity"
+//!
+//! [read]                        # what a request may do
+//! max_registers = 60            # 1 to 125
+//! max_hole = 8                  # registers without a field that are read along
+//! never = [{ function = 4, first = 0x0100, last = 0x01FF }]
+//! pause_ms = 20                 # rest before each request
+//! keep_raw = true               # keep the blocks as they came
+//!
+//! [defaults]                    # for fields that do not say otherwise
+//! address_base = 1              # the manual counts from 0 or from 1
+//! function = 4                  # 3 holding registers, 4 input registers
+//! type = "u32"                  # u16 i16 u32 i32 u64 i64 f32 f64 bcd16 bcd32
+//! order = "word_swapped"        # big, little, word_swapped, byte_swapped
+//!
+//! [[field]]
+//! channel = "energy_import_kwh" # the column
+//! address = 0x0011
+//! unit = "Wh"                   # after scaling
+//! scale = 10                    # exact decimal, 1 when left out
+//!
+//! [[field]]
+//! channel = "voltage_l1_v"
+//! address = 0x0001
+//! type = "f32"
+//! unit = "V"
+//! resolution = 0.1              # floats are rounded to the meter's own step
+//! absent = ["nan"]              # or bits such as "0x8000": no value, no fault
+//!
+//! [[status]]                    # bits that are events
+//! address = 0x0031
+//! bits = { 0 = "cover_open", 5 = "fault" }
+//! "#;
+//! let profile = DeviceProfile::parse(text, "example.toml").expect("no problems");
+//! assert_eq!(profile.label(), "example@1");
+//! assert_eq!(profile.fields[0].address, 0x0010, "counted from 0 as on the wire");
 //! ```
 
 mod factor;

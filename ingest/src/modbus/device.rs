@@ -32,8 +32,9 @@ pub(super) struct Device {
     offset: Duration,
     zone: Zone,
     slots: Slots,
-    /// The slot to be read next.
+    /// The slot to be read next, and the one after it.
     slot: Timestamp,
+    following: Timestamp,
     backoff: Backoff,
     silence: Option<Silence>,
     /// By request: what has been wrong with its answers since when it was last right.
@@ -69,12 +70,18 @@ impl Device {
             zone,
             slots,
             slot: now,
+            following: now,
             backoff: Backoff::new(FIRST_REST, LONGEST_REST),
             silence: None,
         };
         // Not the slot that has begun: another run may have read it, and a second value would contradict the first.
-        device.slot = device.slots.after(device.shifted(now));
+        device.wait_for(device.slots.after(device.shifted(now)));
         device
+    }
+
+    fn wait_for(&mut self, slot: Timestamp) {
+        self.slot = slot;
+        self.following = self.slots.after(slot);
     }
 
     /// When the next slot is to be read.
@@ -98,15 +105,15 @@ impl Device {
         let at = self.shifted(now);
         let ahead = micros(self.slots.interval()).saturating_add(CLOCK_MARGIN_S * 1_000_000);
         if self.slot.micros_since(at) > ahead {
-            self.slot = self.slots.after(at);
+            self.wait_for(self.slots.after(at));
+            return 0;
+        }
+        if at < self.following {
             return 0;
         }
         let newest = self.slots.at_or_before(at);
-        if newest <= self.slot {
-            return 0;
-        }
         let passed = newest.micros_since(self.slot) / micros(self.slots.interval()).max(1);
-        self.slot = newest;
+        self.wait_for(newest);
         let missed = u64::try_from(passed).unwrap_or(1).max(1);
         if let Some(silence) = &mut self.silence {
             silence.slots_missed += missed;
@@ -120,13 +127,13 @@ impl Device {
         if zone != self.zone {
             self.slots = Slots::new(self.interval, zone.clone());
             self.zone = zone;
-            self.slot = self.slots.after(self.shifted(now));
+            self.wait_for(self.slots.after(self.shifted(now)));
         }
     }
 
     /// The slot is done with, be it with a reading or without one.
     pub(super) fn next_slot(&mut self) {
-        self.slot = self.slots.after(self.slot);
+        self.wait_for(self.following);
     }
 
     /// It did not answer. Returns whether that is new.

@@ -156,8 +156,7 @@ mod tests {
 
     #[test]
     fn equal_counts_of_requests_move_the_fewest_registers() {
-        // Both {0..6}{8..9} and {0..1}{4..9} are two requests; the first moves 8 registers, the second 8 with the
-        // hole, so the shorter hole decides between {0,4}{8} = 6+2 and {0}{4,8} = 2+6: equal; the first field decides.
+        // The middle field goes with either neighbour: 6 + 2 registers with the one before, 2 + 5 with the one after.
         let limits = Limits { max_registers: 6, max_hole: 4, never: &[] };
         let merged = merge(&ranges(&[(0, 2), (4, 2), (7, 2)]), &limits);
         assert_eq!(shown(&merged), [(0, 2), (4, 5)], "the smaller hole is read");
@@ -213,11 +212,9 @@ mod tests {
 
             for field in &fields {
                 let holders = merged.iter().filter(|r| r.first <= field.first && field.last <= r.last).count();
-                let begin = merged.iter().filter(|r| r.first <= field.first).count();
-                prop_assert!(holders >= 1 && begin >= 1, "{field:?} in {merged:?}");
+                prop_assert!(holders >= 1, "{field:?} in {merged:?}");
             }
-            let covered: usize = merged.len();
-            prop_assert!(covered <= greedy(&fields, &limits).len());
+            prop_assert!(merged.len() <= greedy(&fields, &limits).len());
             for request in &merged {
                 prop_assert!(request.len() <= max_registers && request.len() <= u32::from(MAX_REGISTERS));
                 prop_assert!(!never.iter().any(|n| n.overlaps(*request)), "{request:?} crosses {never:?}");
