@@ -121,7 +121,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Profile(args) => profile_picture::run(global, &args).await?,
         Command::DeadLetters(command) => dead_letters::run(global, &command).await?,
         Command::Doctor(args) => return doctor::run(global, &args).await,
-        Command::Simulate(command) => return simulate::run(&command).await,
+        Command::Simulate(command) => return simulate::run(global, &command).await,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use clap::{Args, ValueEnum};
-use futures::{StreamExt, stream};
-use meterlake_device_sim::{FleetPlan, History, LivePlan, MessageForm, Scenario, Simulation, live};
+use futures::{StreamExt, TryStreamExt, stream};
+use meterlake_device_sim::{FleetPlan, History, LivePlan, MessageForm, Scenario, SimError, Simulation, live};
 use meterlake_model::Timestamp;
 
 use super::broker::BrokerArgs;
@@ -84,23 +84,24 @@ pub(super) async fn run(args: &FleetArgs) -> anyhow::Result<()> {
 
     let stop = shutdown::on_signal()?;
     let form = if args.singles { MessageForm::Singles } else { MessageForm::Frames };
-    let history = stream::iter(History::new(Arc::clone(&simulation), form));
-    let expected = (args.live == 0).then(|| expected_messages(&simulation, form));
-    // The present starts where history ends: at its own interval with what is due by now, else with the next second.
-    let from = if args.live_step.is_some() { now_on_grid(args.live_step)? } else { to };
-    let present = live(Arc::clone(&simulation), LivePlan { from, step_s: args.live_step })?;
-    let present = present.take_until(tokio::time::sleep(Duration::from_secs(args.live)));
-    let messages = history.chain(stream::iter((args.live > 0).then_some(())).flat_map({
-        let mut present = Some(present.boxed());
-        move |()| present.take().unwrap_or_else(|| stream::empty().boxed())
-    }));
-    args.broker.publish(messages.map(Ok), expected, stop).await
+    let history = stream::iter(History::new(Arc::clone(&simulation), form)).map(Ok);
+    if args.live == 0 {
+        let expected = expected_messages(&simulation, form);
+        return args.broker.publish(history, Some(expected), stop).await;
+    }
+    let (length, step_s) = (Duration::from_secs(args.live), args.live_step);
+    // Begins, and its time is measured, when history has gone out.
+    let present = stream::once(async move {
+        let from = step_s.map_or(Ok(to), next_on_grid)?;
+        let messages = live(simulation, LivePlan { from, step_s })?;
+        Ok(messages.map(Ok).take_until(tokio::time::sleep(length)))
+    });
+    args.broker.publish(history.chain(present.try_flatten()), None, stop).await
 }
 
-/// The next instant of a grid.
-fn now_on_grid(step_s: Option<i64>) -> anyhow::Result<Timestamp> {
-    let step = step_s.unwrap_or(1).max(1);
-    Ok(Timestamp::from_unix_seconds((Timestamp::now().unix_seconds().div_euclid(step) + 1) * step)?)
+/// The present's first readings: the next instant of the grid of its step.
+fn next_on_grid(step_s: i64) -> Result<Timestamp, SimError> {
+    Ok(Timestamp::from_unix_seconds((Timestamp::now().unix_seconds().div_euclid(step_s) + 1) * step_s)?)
 }
 
 /// Roughly: what the scenario adds or takes away is a percent or two.
