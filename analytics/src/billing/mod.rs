@@ -3,10 +3,16 @@
 //!
 //! Pure: no tables, no clock. Left out: prices, tariff buckets, demand, and the ledger of corrections.
 
+mod cycle;
+#[cfg(test)]
+mod tests;
+
 use meterlake_model::registry::Installation;
 use meterlake_model::{Amount, Channel, CivilDay, MeterId, Quality, Timestamp, Zone};
 
 use crate::usage::{Finding, Span};
+
+pub use cycle::read_cycle;
 
 /// What a cycle's read follows from.
 #[derive(Debug, Clone, Copy)]
@@ -107,7 +113,8 @@ pub struct BillingRead {
 /// Why a read is held, or a remark on one that is not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reason {
-    /// `backward`, `no_meter`, `missing`, `estimated`, `closure` … or `clipped`, a remark.
+    /// `backward`, `wrap`, `capacity`, `digits`, `closure`, `failed`, `missing`, `no_meter`, `estimated`, `nothing`; as
+    /// remarks `clipped` and `begins`.
     pub code: &'static str,
     /// Whether it holds the bill.
     pub holds: bool,

@@ -34,7 +34,8 @@ fn place_fold(rows: &mut [Reading], fold: &[usize], shift: i64, near: i64) {
     let mut i = 0;
     while i < fold.len() {
         let here = rows[fold[i]].ts;
-        let mut twins: Vec<usize> = (i..fold.len()).take_while(|j| rows[fold[*j]].ts.micros_since(here) <= near).collect();
+        let mut twins: Vec<usize> =
+            (i..fold.len()).take_while(|j| rows[fold[*j]].ts.micros_since(here) <= near).collect();
         // More than two within a moment are a conflict of one instant, unless they share no exact time.
         if twins.len() > 2 && twins.iter().any(|j| rows[fold[*j]].ts != here) {
             twins.truncate(2);

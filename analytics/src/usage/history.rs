@@ -90,12 +90,10 @@ impl<'a> History<'a> {
         };
         let rest = self.rest_day(day);
         let same_type = |back: &i32| self.rest_day(day - back) == rest;
-        self.mean(day, slot, like, LIKE_DAYS, used)
-            .map(|value| Fill { value, method: Method::LikeDay })
-            .or_else(|| {
-                let value = self.mean(day, slot, same_type, TYPE_DAYS, used)?;
-                Some(Fill { value, method: Method::DayType })
-            })
+        self.mean(day, slot, like, LIKE_DAYS, used).map(|value| Fill { value, method: Method::LikeDay }).or_else(|| {
+            let value = self.mean(day, slot, same_type, TYPE_DAYS, used)?;
+            Some(Fill { value, method: Method::DayType })
+        })
     }
 
     fn mean(
@@ -149,12 +147,9 @@ mod tests {
         let holidays = BTreeSet::from([day("2026-05-25")]);
         let mut history = History::new(&holidays, 90);
         history.set_slots(24);
-        for (text, value) in [
-            ("2026-05-11", 1_500_000),
-            ("2026-05-18", 900_000),
-            ("2026-05-25", 3_000_000),
-            ("2026-06-01", 1_200_000),
-        ] {
+        for (text, value) in
+            [("2026-05-11", 1_500_000), ("2026-05-18", 900_000), ("2026-05-25", 3_000_000), ("2026-06-01", 1_200_000)]
+        {
             history.remember(day(text), 7, value);
         }
         let mut used = BTreeSet::new();
@@ -170,7 +165,8 @@ mod tests {
         let holidays = BTreeSet::new();
         let mut history = History::new(&holidays, 90);
         history.set_slots(24);
-        for (i, text) in ["2026-06-01", "2026-06-02", "2026-06-03", "2026-06-04", "2026-06-05"].into_iter().enumerate() {
+        for (i, text) in ["2026-06-01", "2026-06-02", "2026-06-03", "2026-06-04", "2026-06-05"].into_iter().enumerate()
+        {
             history.remember(day(text), 0, i64::try_from(i).unwrap() * 10);
         }
         let mut used = BTreeSet::new();

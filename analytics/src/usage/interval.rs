@@ -46,7 +46,11 @@ pub(super) fn derive(sink: &mut Sink<'_>, usage: &mut PointUsage) {
         let start = installed.unwrap_or(first.ts.plus_micros(-interval_us));
         let end = removed.unwrap_or(last.ts);
         let learn = sink.input.from.plus_seconds(-86_400 * i64::from(sink.rules.history_days + 2));
-        let begin = if learn > start { Grid::at(&sink.input.usage_point.zone, of.channel.interval_s, learn).start() } else { start };
+        let begin = if learn > start {
+            Grid::at(&sink.input.usage_point.zone, of.channel.interval_s, learn).start()
+        } else {
+            start
+        };
         let mut slots = read(sink, usage, at, &readings, (begin.max(start), end));
         fill(sink, at, &mut slots);
         close(sink, at, &mut slots);
@@ -108,7 +112,14 @@ fn take(sink: &mut Sink<'_>, usage: &mut PointUsage, at: usize, slot: &mut Slot,
     let Some(value) = scale(row.value.micros(), channel.multiplier_micros) else {
         usage.counts.foreign += 1;
         let evidence = format!("{} times the multiplier does not fit 18 digits", row.value);
-        return find(sink, at, (Rule::V15, Severity::Issue), (slot.start, slot.end), (row.value.micros(), None), evidence);
+        return find(
+            sink,
+            at,
+            (Rule::V15, Severity::Issue),
+            (slot.start, slot.end),
+            (row.value.micros(), None),
+            evidence,
+        );
     };
     if value < 0 {
         usage.counts.foreign += 1;
@@ -131,7 +142,14 @@ fn take(sink: &mut Sink<'_>, usage: &mut PointUsage, at: usize, slot: &mut Slot,
         Some(known) => {
             usage.counts.conflicts += 1;
             let evidence = format!("{} kept, which arrived last", row.value);
-            find(sink, at, (Rule::V05, Severity::Information), (row.ts, row.ts), ((known - value).abs(), None), evidence);
+            find(
+                sink,
+                at,
+                (Rule::V05, Severity::Information),
+                (row.ts, row.ts),
+                ((known - value).abs(), None),
+                evidence,
+            );
         }
         None => {}
     }

@@ -75,7 +75,13 @@ impl Sink<'_> {
         }
     }
 
-    pub(super) fn gap_finding(&mut self, installation: usize, severity: Severity, gap: (Timestamp, Timestamp), text: &str) {
+    pub(super) fn gap_finding(
+        &mut self,
+        installation: usize,
+        severity: Severity,
+        gap: (Timestamp, Timestamp),
+        text: &str,
+    ) {
         if self.wants(gap.0) {
             self.findings.push(Finding {
                 rule: Rule::V09,
@@ -431,7 +437,9 @@ impl Line<'_, '_> {
         let mut pieces = self.pieces(tail);
         let rate = average(points, self.register.average_us);
         let mut used = BTreeSet::new();
-        let Some(steps) = self.unscaled(&mut pieces, rate.map(|r| (r, Method::Project)), &mut used) else { return false };
+        let Some(steps) = self.unscaled(&mut pieces, rate.map(|r| (r, Method::Project)), &mut used) else {
+            return false;
+        };
         self.share_unscaled(&mut pieces, steps);
         let evidence = self.evidence(last.ts, tail, &used);
         let mut at = last.register;

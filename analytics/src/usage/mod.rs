@@ -18,7 +18,7 @@ mod line;
 mod reconcile;
 mod span;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod walk;
 
 use std::collections::BTreeSet;

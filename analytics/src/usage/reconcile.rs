@@ -196,7 +196,7 @@ mod tests {
             let mut out = Vec::new();
             share(total, &weights, &mut out);
             prop_assert_eq!(out.iter().sum::<i64>(), total);
-            for (a, b) in weights.iter().zip(&out).flat_map(|x| weights.iter().zip(&out).map(move |y| (x, y))).map(|(x, y)| (x, y)) {
+            for (a, b) in weights.iter().zip(&out).flat_map(|x| weights.iter().zip(&out).map(move |y| (x, y))) {
                 prop_assert!(a.0 <= b.0 || a.1 >= b.1, "a larger weight has no smaller share");
             }
         }

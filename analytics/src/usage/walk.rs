@@ -40,7 +40,8 @@ impl Register {
     fn exceeds(&self, step: i64, micros: i64, room: i64) -> bool {
         let Some(capacity) = self.capacity else { return false };
         let hour_percent = 3_600_000_000_i128 * 100;
-        let allowed = i128::from(capacity).saturating_mul(i128::from(micros.max(0)) * i128::from(self.capacity_percent));
+        let allowed =
+            i128::from(capacity).saturating_mul(i128::from(micros.max(0)) * i128::from(self.capacity_percent));
         let used = i128::from(step - room).saturating_mul(i128::from(self.multiplier));
         used.saturating_mul(hour_percent / 1_000_000) > allowed
     }
@@ -105,7 +106,11 @@ struct Break {
 
 /// What follows a fall.
 struct Ahead {
+    /// Readings that go on above the fall.
     high: usize,
+    /// Those of them that a register shows which flickers about its wrap.
+    flicker: usize,
+    /// Readings that go on from below.
     low: usize,
     settled: bool,
 }
@@ -122,8 +127,7 @@ struct Walk<'a> {
 
 /// Walks the readings of one installation, in canonical order.
 pub(super) fn walk(register: &Register, rows: &[Reading]) -> Walked {
-    let mut walk =
-        Walk { register, rows, out: Walked::default(), offset: 0, last: None, broke: None };
+    let mut walk = Walk { register, rows, out: Walked::default(), offset: 0, last: None, broke: None };
     walk.out.points.reserve(rows.len());
     walk.out.counts.readings = u64::try_from(rows.len()).unwrap_or(u64::MAX);
     walk.run();
@@ -225,7 +229,8 @@ impl Walk<'_> {
                 None => step <= range / 10,
             };
             let from = range / 10 * WRAP_FROM_TENTHS;
-            if last.register - self.offset >= from && plausible && (ahead.high == 0 || ahead.low > 2 * ahead.high) {
+            let high = ahead.high - ahead.flicker;
+            if last.register - self.offset >= from && plausible && (high == 0 || ahead.low > 2 * high) {
                 let text = format!("the register wrapped from {} to {}", self.shown(last), micros(value));
                 let limit = self.as_read(self.register.limit(time));
                 self.find(Rule::V12, Severity::Information, (last.ts, ts), (step, limit), text);
@@ -242,7 +247,7 @@ impl Walk<'_> {
         }
         let until = if ahead.settled { ts } else { self.rows.last().map_or(ts, |row| row.ts) };
         let (rule, text) = match wrapped {
-            Some(step) if self.like_average(step, last, time) => (
+            Some(step) if self.like_average(step, time) => (
                 Rule::V12,
                 format!(
                     "{} follows {}: perhaps the register wrapped, which would be a use like the average",
@@ -268,11 +273,13 @@ impl Walk<'_> {
     }
 
     fn look_ahead(&self, register: i64, maximum: i64, ts: Timestamp, next: usize) -> Ahead {
-        let mut ahead = Ahead { high: 0, low: 0, settled: false };
+        let mut ahead = Ahead { high: 0, flicker: 0, low: 0, settled: false };
         for row in self.rows[next..].iter().take(LOOK) {
             let value = row.value.micros() + self.offset;
             if value >= maximum - self.register.jitter {
                 ahead.high += 1;
+                let wrapped = self.register.wrap.map(|range| register + range - value);
+                ahead.flicker += usize::from(wrapped.is_some_and(|below| below <= self.register.jitter));
             } else if value >= register - self.register.jitter {
                 ahead.low += 1;
             }
@@ -384,12 +391,11 @@ impl Walk<'_> {
     }
 
     /// Whether a wrapped step would be 50 to 200 % of the use at the average rate before it.
-    fn like_average(&self, step: i64, last: Point, time: i64) -> bool {
+    fn like_average(&self, step: i64, time: i64) -> bool {
         let begin = self.out.lines.last().copied().unwrap_or(0);
         let Some((rise, over)) = average(&self.out.points[begin..], self.register.average_us) else { return false };
         let usual = i128::from(rise) * i128::from(time);
         let this = i128::from(step) * i128::from(over);
-        debug_assert!(last.ts <= self.rows[self.rows.len() - 1].ts);
         usual > 0 && this * 2 >= usual && this <= usual * 2
     }
 
@@ -397,7 +403,8 @@ impl Walk<'_> {
     fn choose(&mut self, from: usize, to: usize) -> Reading {
         let same = &self.rows[from..to];
         let latest = *same.iter().max_by_key(|row| row.order()).unwrap_or(&same[0]);
-        let distinct = same.iter().enumerate().filter(|(i, row)| same[..*i].iter().all(|r| r.value != row.value)).count();
+        let distinct =
+            same.iter().enumerate().filter(|(i, row)| same[..*i].iter().all(|r| r.value != row.value)).count();
         self.out.counts.repeats += u64::try_from(same.len() - distinct).unwrap_or(0);
         if distinct == 1 {
             return latest;
