@@ -24,9 +24,6 @@ pub mod source;
 mod stats;
 mod supervise;
 
-#[cfg(test)]
-mod tests;
-
 use std::sync::Arc;
 use std::time::Duration;
 

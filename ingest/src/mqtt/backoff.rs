@@ -17,10 +17,10 @@ impl Backoff {
         Self { next: FIRST }
     }
 
-    /// After a connection that lasted so long: the wait before the next one.
-    pub(super) fn after(&mut self, lasted: Duration) -> Duration {
-        // A connection that outlives the wait for it was a good one; one that fails at once was not.
-        if lasted >= self.next {
+    /// The wait after a connection that lasted so long, and brought messages that were acknowledged or did not.
+    pub(super) fn after(&mut self, lasted: Duration, useful: bool) -> Duration {
+        // A useful connection, or one that outlives the wait for it, was a good one; one that fails at once was not.
+        if useful || lasted >= self.next {
             self.next = FIRST;
         }
         let wait = jittered(self.next, RandomState::new().build_hasher().finish());
@@ -42,13 +42,15 @@ mod tests {
     #[test]
     fn waits_grow_from_a_fifth_of_a_second_to_half_a_minute_and_begin_anew_after_a_good_connection() {
         let mut backoff = Backoff::new();
-        let first = backoff.after(Duration::ZERO);
+        let first = backoff.after(Duration::ZERO, false);
         assert!((Duration::from_millis(200)..=Duration::from_millis(400)).contains(&first), "{first:?}");
         for _ in 0..20 {
-            assert!(backoff.after(Duration::ZERO) <= LONGEST);
+            assert!(backoff.after(Duration::ZERO, false) <= LONGEST);
         }
-        assert!(backoff.after(Duration::ZERO) >= LONGEST / 2);
-        assert!(backoff.after(LONGEST) <= FIRST);
+        assert!(backoff.after(Duration::ZERO, false) >= LONGEST / 2);
+        assert!(backoff.after(LONGEST, false) <= FIRST);
+        let second = backoff.after(Duration::ZERO, false);
+        assert!(second >= FIRST && backoff.after(Duration::ZERO, true) <= FIRST);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Connects again, watches, and stops in order.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use meterlake_config::MqttBroker;
@@ -56,7 +57,7 @@ async fn connections<S: MqttSource>(
     let mut backoff = Backoff::new();
     let mut first = true;
     loop {
-        let begun = Instant::now();
+        let (begun, acknowledged) = (Instant::now(), shared.stats.acknowledged.load(Ordering::Relaxed));
         shared.begin();
         let mut connection = AbortOnDropHandle::new(tokio::spawn(session::run(Arc::clone(shared))));
         let end = tokio::select! {
@@ -83,7 +84,8 @@ async fn connections<S: MqttSource>(
             End::Lost(reason) => warn!(broker, reason, "connection lost"),
         }
         first = false;
-        let wait = backoff.after(begun.elapsed());
+        let useful = shared.stats.acknowledged.load(Ordering::Relaxed) > acknowledged;
+        let wait = backoff.after(begun.elapsed(), useful);
         tokio::select! {
             () = stop.cancelled() => return Ok(None),
             () = sleep(wait) => {}

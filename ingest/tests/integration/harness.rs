@@ -1,0 +1,99 @@
+//! A collector under test: what it delivers, and what it tells of itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use meterlake_config::MqttBroker;
+use meterlake_config::payload_map::PayloadMap;
+use meterlake_ingest::mqtt::source::MqttSource;
+use meterlake_ingest::mqtt::{self, Limits, MqttStats, RumqttSource};
+use meterlake_ingest::{Delivery, IngestError};
+use meterlake_model::{Commodity, MeterDirectory, MeterEntry, MeterId, Zone};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Longer than any step of a test takes on a busy machine; reached only when the test fails.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) const TOPIC: &str = "meterlake/v1/+/readings";
+
+pub(crate) struct Collector {
+    pub(crate) deliveries: mpsc::Receiver<Delivery>,
+    pub(crate) stats: Arc<MqttStats>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) handle: JoinHandle<Result<(), IngestError>>,
+}
+
+pub(crate) fn broker(port: u16) -> MqttBroker {
+    MqttBroker {
+        name: "test-broker".to_owned(),
+        host: "127.0.0.1".to_owned(),
+        port,
+        client_id: "meterlake-test".to_owned(),
+        username: None,
+        password: None,
+        topics: vec![TOPIC.to_owned()],
+        maps: vec![PayloadMap::shipped("meterlake-json").unwrap()],
+        receive_maximum: 100,
+        keep_alive: Duration::from_secs(20),
+        session_expiry: Duration::from_secs(3600),
+        max_packet_bytes: 256 * 1024,
+        allow_plaintext: false,
+    }
+}
+
+pub(crate) fn directory() -> MeterDirectory {
+    let entry = |commodity| MeterEntry { commodity, zone: Zone::parse("Europe/Madrid").unwrap(), serial: None };
+    MeterDirectory::new([
+        (MeterId::new("e1").unwrap(), entry(Commodity::Electricity)),
+        (MeterId::new("w1").unwrap(), entry(Commodity::Water)),
+    ])
+}
+
+pub(crate) fn collect(broker: MqttBroker) -> Collector {
+    collect_from::<RumqttSource>(broker, Limits::default())
+}
+
+pub(crate) fn collect_from<S: MqttSource>(broker: MqttBroker, limits: Limits) -> Collector {
+    let (out, deliveries) = mpsc::channel(4);
+    let (_, directory) = watch::channel(Arc::new(directory()));
+    let stats = Arc::new(MqttStats::default());
+    let stop = CancellationToken::new();
+    let run = mqtt::collect_from::<S>(broker, limits, directory, out, Arc::clone(&stats), stop.clone());
+    Collector { deliveries, stats, stop, handle: tokio::spawn(run) }
+}
+
+impl Collector {
+    pub(crate) async fn next(&mut self) -> Delivery {
+        let next = tokio::time::timeout(PATIENCE, self.deliveries.recv()).await;
+        next.expect("a delivery in time").expect("the collector is alive")
+    }
+
+    pub(crate) async fn ended(self) -> Result<(), IngestError> {
+        drop(self.deliveries);
+        tokio::time::timeout(PATIENCE, self.handle).await.expect("it ends in time").expect("it does not panic")
+    }
+
+    pub(crate) async fn stopped(self) -> Result<(), IngestError> {
+        self.stop.cancel();
+        self.ended().await
+    }
+}
+
+/// A reading of the electricity meter `e1`.
+pub(crate) fn reading(kwh: u32) -> String {
+    format!("{{\"ts\":\"2024-05-01T00:00:00Z\",\"energy_import_kwh\":{kwh}}}")
+}
+
+/// The registers of a delivery, in whole kWh.
+pub(crate) fn registers(delivery: &Delivery) -> Vec<i64> {
+    let channel = meterlake_model::Channel::by_name("energy_import_kwh").unwrap();
+    let rows = &delivery.batch.electricity;
+    (0..rows.len()).map(|row| rows.value(row, channel).unwrap() / 1000).collect()
+}
+
+pub(crate) fn count(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}

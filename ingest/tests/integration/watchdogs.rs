@@ -1,0 +1,163 @@
+//! Watchdogs, in virtual time, against a client library that does as the test says.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use meterlake_config::MqttBroker;
+use meterlake_ingest::mqtt::Limits;
+use meterlake_ingest::mqtt::source::{Message, MqttSender, MqttSource, Packet, Session, SourceError, SourceEvent};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, Interval, interval};
+
+use crate::harness::{broker, collect_from, count, reading};
+
+/// What every connection to one broker does, and the log of connections.
+#[derive(Clone)]
+struct Script {
+    behaviour: Behaviour,
+    connected: mpsc::UnboundedSender<Instant>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Behaviour {
+    /// One message and regular signs of life.
+    Lively,
+    /// Connected and subscribed, then silence.
+    Silent,
+    /// Signs of life, but no answer to the subscription.
+    Unanswering,
+    /// No connection is ever made.
+    Absent,
+}
+
+static SCRIPTS: LazyLock<Mutex<HashMap<String, Script>>> = LazyLock::new(Mutex::default);
+
+struct Scripted {
+    behaviour: Behaviour,
+    first: Vec<SourceEvent>,
+    pulse: Interval,
+}
+
+#[derive(Clone)]
+struct Mute;
+
+impl MqttSource for Scripted {
+    type Sender = Mute;
+
+    async fn connect(broker: &MqttBroker) -> Result<(Self, Mute, Session), SourceError> {
+        let script = SCRIPTS.lock().unwrap().get(&broker.name).unwrap().clone();
+        let _ = script.connected.send(Instant::now());
+        if script.behaviour == Behaviour::Absent {
+            return Err(SourceError::Lost("nobody is there".to_owned()));
+        }
+        let mut first = Vec::new();
+        if script.behaviour == Behaviour::Lively {
+            first.push(SourceEvent::Message(Message {
+                topic: Bytes::from_static(b"meterlake/v1/e1/readings"),
+                payload: reading(1).into(),
+                packet: Some(Packet { id: 1, exactly_once: false }),
+                retained: false,
+            }));
+        }
+        if script.behaviour != Behaviour::Unanswering {
+            first.push(SourceEvent::Subscribed(vec![Ok(1)]));
+        }
+        let pulse = interval(broker.keep_alive);
+        let session = Session { present: true, keep_alive: broker.keep_alive, expiry: None };
+        Ok((Self { behaviour: script.behaviour, first, pulse }, Mute, session))
+    }
+
+    async fn next(&mut self) -> Result<SourceEvent, SourceError> {
+        if let Some(event) = self.first.pop() {
+            return Ok(event);
+        }
+        if self.behaviour == Behaviour::Silent {
+            return std::future::pending().await;
+        }
+        self.pulse.tick().await;
+        Ok(SourceEvent::Alive)
+    }
+}
+
+impl MqttSender for Mute {
+    async fn subscribe(&self, _: &[String]) -> Result<(), SourceError> {
+        Ok(())
+    }
+    async fn acknowledge(&self, _: Packet) -> Result<(), SourceError> {
+        Ok(())
+    }
+    async fn disconnect(&self) -> Result<(), SourceError> {
+        Ok(())
+    }
+}
+
+fn script(name: &str, behaviour: Behaviour) -> (MqttBroker, mpsc::UnboundedReceiver<Instant>) {
+    let (connected, connections) = mpsc::unbounded_channel();
+    SCRIPTS.lock().unwrap().insert(name.to_owned(), Script { behaviour, connected });
+    let broker = MqttBroker { name: name.to_owned(), ..broker(1) };
+    (broker, connections)
+}
+
+/// Time from the first connection to the second.
+async fn lifetime(connections: &mut mpsc::UnboundedReceiver<Instant>) -> Duration {
+    let first = connections.recv().await.unwrap();
+    connections.recv().await.unwrap() - first
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_is_not_acknowledged_for_a_minute_drops_the_connection() {
+    let (broker, mut connections) = script("unacknowledged", Behaviour::Lively);
+    let mut collector = collect_from::<Scripted>(broker, Limits::default());
+    let held = collector.next().await;
+    let lived = lifetime(&mut connections).await;
+    assert!((60..64).contains(&lived.as_secs()), "{lived:?}");
+    assert_eq!(count(&collector.stats.watchdog_drops), 1);
+    // What is acknowledged in time holds no connection up.
+    held.ack.durable();
+    let stats = Arc::clone(&collector.stats);
+    let server = tokio::spawn(async move {
+        while let Some(delivery) = collector.deliveries.recv().await {
+            delivery.ack.durable();
+        }
+    });
+    tokio::time::advance(Duration::from_secs(600)).await;
+    assert_eq!(count(&stats.watchdog_drops), 1);
+    server.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_is_silent_for_two_keep_alives_is_left() {
+    let (broker, mut connections) = script("silent", Behaviour::Silent);
+    let _collector = collect_from::<Scripted>(broker, Limits::default());
+    let lived = lifetime(&mut connections).await;
+    assert!((40..44).contains(&lived.as_secs()), "{lived:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_does_not_answer_the_subscription_is_left() {
+    let (broker, mut connections) = script("unanswering", Behaviour::Unanswering);
+    let _collector = collect_from::<Scripted>(broker, Limits::default());
+    let lived = lifetime(&mut connections).await;
+    assert!((30..34).contains(&lived.as_secs()), "{lived:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_absent_broker_is_asked_again_ever_more_rarely() {
+    let (broker, mut connections) = script("absent", Behaviour::Absent);
+    let collector = collect_from::<Scripted>(broker, Limits::default());
+    let mut at = connections.recv().await.unwrap();
+    let mut waits = Vec::new();
+    for _ in 0..12 {
+        let next = connections.recv().await.unwrap();
+        waits.push(next - at);
+        at = next;
+    }
+    let millis = Duration::from_millis;
+    assert!((millis(200)..=millis(402)).contains(&waits[0]), "{waits:?}");
+    for wait in &waits[7..] {
+        assert!((millis(15_000)..=millis(30_002)).contains(wait), "{waits:?}");
+    }
+    collector.stopped().await.unwrap();
+}
