@@ -35,12 +35,13 @@ pub fn derive(point: &PointInput<'_>, rules: &UsageRules) -> PointUsage {
         ChannelKind::Interval => interval::derive(&mut sink, &mut usage),
         ChannelKind::Physical => return usage,
     }
-    let Sink { slots, days, mut findings, .. } = sink;
+    let Sink { mut slots, days, mut findings, .. } = sink;
     findings.retain(|finding| point.from <= finding.start && finding.start < point.to);
     findings.sort_by(|a, b| (a.start, a.rule, a.end, &a.evidence).cmp(&(b.start, b.rule, b.end, &b.evidence)));
     usage.findings = findings;
-    usage.spans = days;
-    usage.spans.extend(slots);
+    // In place: the slots were given room for their days.
+    slots.splice(0..0, days);
+    usage.spans = slots;
     usage
 }
 
@@ -81,7 +82,7 @@ fn register_of(point: &PointInput<'_>, at: usize, rules: &UsageRules) -> Registe
         Commodity::Water => rules.actual_gap_water_s * 1_000_000,
         Commodity::Electricity => 0,
     };
-    Register {
+    let mut register = Register {
         installation: at,
         resolution,
         jitter: resolution.saturating_mul(rules.jitter_steps),
@@ -89,12 +90,15 @@ fn register_of(point: &PointInput<'_>, at: usize, rules: &UsageRules) -> Registe
         multiplier: channel.multiplier_micros,
         capacity: channel.capacity_per_hour.map(|capacity| capacity.micros()),
         capacity_percent: rules.capacity_percent,
+        usual_step: 0,
         interval_us,
         // A clock that drifts by less than half an interval has skipped no reading.
         actual_gap_us: (interval_us + interval_us / 2).max(water),
         settle_us: rules.settle_s * 1_000_000,
         average_us: i64::from(rules.average_days) * 86_400_000_000,
-    }
+    };
+    register.usual_step = register.step_of_half_interval();
+    register
 }
 
 fn registers(sink: &mut Sink<'_>, usage: &mut PointUsage) {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use meterlake_model::{Amount, Method, Quality, Timestamp};
 
 use super::finding::{Finding, Rule, Severity};
-use super::grid::Grid;
+use super::grid::{DAY_US, Grid};
 use super::history::{DayNumber, History};
 use super::reconcile::{common_step, share};
 use super::span::{Boundary, Level, Span};
@@ -201,6 +201,9 @@ struct Line<'a, 'b> {
 impl Line<'_, '_> {
     fn run(mut self, points: &[Point], begin: usize, last: Point, ends: Ends) -> Unfilled {
         self.sink.history.set_slots(self.grid.slots_a_day());
+        let wanted = last.ts.min(self.sink.input.to).micros_since(points[begin].ts.max(self.sink.input.from));
+        let room = wanted / self.register.interval_us + wanted / DAY_US + 4;
+        self.sink.slots.reserve(usize::try_from(room).unwrap_or(0));
         let mut unfilled = Unfilled::default();
         let first = points[begin];
         self.start(first.ts, first.register, border_of(first));

@@ -28,6 +28,8 @@ pub(super) struct Register {
     /// In millionths per hour, after the multiplier.
     pub(super) capacity: Option<i64>,
     pub(super) capacity_percent: i64,
+    /// A step that half an interval allows, as read: what most readings stay below.
+    pub(super) usual_step: i64,
     pub(super) interval_us: i64,
     /// Readings nearer than this leave no room for a reading in between.
     pub(super) actual_gap_us: i64,
@@ -39,11 +41,23 @@ impl Register {
     /// Whether a step after the multiplier is more than capacity allows in a time, with some room on top.
     fn exceeds(&self, step: i64, micros: i64, room: i64) -> bool {
         let Some(capacity) = self.capacity else { return false };
+        if step <= self.usual_step && micros >= self.interval_us / 2 {
+            return false;
+        }
         let hour_percent = 3_600_000_000_i128 * 100;
         let allowed =
             i128::from(capacity).saturating_mul(i128::from(micros.max(0)) * i128::from(self.capacity_percent));
         let used = i128::from(step - room).saturating_mul(i128::from(self.multiplier));
         used.saturating_mul(hour_percent / 1_000_000) > allowed
+    }
+
+    /// What half an interval allows, as read.
+    pub(super) fn step_of_half_interval(&self) -> i64 {
+        self.limit(self.interval_us / 2)
+            .and_then(|limit| {
+                i64::try_from(i128::from(limit.micros()) * 1_000_000 / i128::from(self.multiplier.max(1))).ok()
+            })
+            .unwrap_or(0)
     }
 
     fn limit(&self, micros: i64) -> Option<Amount> {
