@@ -1,5 +1,7 @@
 //! The collectors against peers: a scripted broker, a scripted client library, mosquitto, and recorded messages.
 
+#![expect(clippy::unwrap_used, reason = "a test stops where it meets what it did not expect")]
+
 mod fake_broker;
 mod golden;
 mod harness;

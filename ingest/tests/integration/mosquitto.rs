@@ -100,7 +100,7 @@ impl Network {
 }
 
 fn payload(number: u32) -> String {
-    if number % MALFORMED_EVERY == 0 {
+    if number.is_multiple_of(MALFORMED_EVERY) {
         return format!("{{\"readings\":[{{\"ts\":\"2024-05-01T00:00:00Z\",\"energy_import_kwh\":{number}");
     }
     format!("{{\"ts\":\"2024-05-01T00:00:00Z\",\"energy_import_kwh\":{number}}}")
@@ -219,7 +219,7 @@ async fn killed_collectors_lose_nothing() {
 async fn wait_for(condition: impl Fn() -> bool) {
     let wait = async {
         while !condition() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(PATIENCE, wait).await.expect("in time");
