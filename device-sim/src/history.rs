@@ -13,9 +13,10 @@ use crate::load::DAY_S;
 use crate::malformed;
 use crate::message::{Malformed, Message, MessageForm, MessageKind, Rows};
 use crate::plan::Link;
+use crate::point::Point;
 use crate::random::{self, Purpose};
 use crate::scenario::Window;
-use crate::simulation::{Point, Simulation};
+use crate::simulation::Simulation;
 use crate::truth::Fate;
 
 /// Topic of a meter's readings.

@@ -1,12 +1,12 @@
 //! The ledger: what was sent and what the broker acknowledged, in a file of its own that outlives every crash of the
 //! product. Its checker finds what was lost, doubled, invented or changed on the way.
 //!
-//! The file is text, one line a fact, fields apart by tabs:
+//! The file is text, one line a fact; between the fields is a tab (shown as a blank here):
 //!
 //! ```text
-//! meterlake-ledger	1
-//! sent	17	E-000001	1793491200000000	energy_import_kwh=123456	voltage_l1_v=2301
-//! acked	17
+//! meterlake-ledger 1
+//! sent 17 E-000001 1793491200000000 energy_import_kwh=123456 voltage_l1_v=2301
+//! acked 17
 //! ```
 //!
 //! Times are microseconds since 1970, values integers of the channel's scale. A message of many readings has one `sent`

@@ -121,7 +121,7 @@ impl Traits {
             return 0;
         }
         // One draw in nine is a shower or a bath.
-        let litres = if chance % 9 == 0 { size + 40 } else { size };
+        let litres = if chance.is_multiple_of(9) { size + 40 } else { size };
         (litres * self.scale / 100).max(1)
     }
 

@@ -23,6 +23,7 @@ pub use layout::{Layout, UnitValues};
 
 use crate::error::SimError;
 use crate::plan::{Link, PointRef, UNITS_PER_GATEWAY};
+use crate::point::Point;
 use crate::scenario::Fault;
 use crate::simulation::{Cursor, Simulation};
 
@@ -85,7 +86,7 @@ impl Simulation {
     /// The gateways of all Modbus meters, 32 units on each but the last.
     pub fn gateways(&self) -> Vec<GatewayPlan> {
         let points: Vec<_> = self.points().iter().filter(|p| p.place.link == Link::Modbus).collect();
-        let gateway = |(number, points): (usize, &[&crate::simulation::Point])| GatewayPlan {
+        let gateway = |(number, points): (usize, &[&Point])| GatewayPlan {
             name: format!("gateway-{}", number + 1),
             units: (1..)
                 .zip(points)

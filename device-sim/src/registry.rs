@@ -7,7 +7,8 @@ use meterlake_model::{Amount, Commodity, NodeId};
 
 use crate::error::SimError;
 use crate::plan::{Class, Link};
-use crate::simulation::{Mount, Point, Simulation, phases};
+use crate::point::{Mount, Point, phases};
+use crate::simulation::Simulation;
 
 /// Transformers of one feeder.
 const TRANSFORMERS_PER_FEEDER: usize = 8;

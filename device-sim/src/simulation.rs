@@ -1,99 +1,12 @@
 //! A fleet and what befalls it: every meter with its true use, register and voltage at any time.
 
-use std::sync::Arc;
-
-use meterlake_model::{Channel, Commodity, CustomerId, MeterId, NodeId, Timestamp, UsagePointId};
+use meterlake_model::{Commodity, Timestamp};
 
 use crate::error::SimError;
-use crate::load::{DAY_S, Traits};
-use crate::plan::{Class, FleetPlan, Link, METERS_PER_TRANSFORMER, PointRef};
-use crate::random::{self, Purpose};
+use crate::load::DAY_S;
+use crate::plan::{FleetPlan, PointRef};
+use crate::point::{Mount, Point, phases};
 use crate::scenario::{Fault, Scenario, Window};
-
-/// Water meters of one district metered area.
-const METERS_PER_DMA: usize = 100;
-
-/// A meter at its place. Amounts are in 0.001 of the unit: Wh or litres.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mount {
-    /// The meter.
-    pub meter_id: MeterId,
-    /// First instant.
-    pub installed_at: Timestamp,
-    /// First instant after it; `None`: it still hangs there.
-    pub removed_at: Option<Timestamp>,
-    /// Register when it was installed.
-    pub start_register_milli: i64,
-    /// Digits before the decimal point.
-    pub digits: u8,
-    /// Use of the place before it was installed.
-    start_total_milli: i64,
-}
-
-impl Mount {
-    /// The register when the place has used `total_milli` since its beginning.
-    fn register_milli(&self, total_milli: i64) -> i64 {
-        let wrap = 10_i64.pow(u32::from(self.digits) + 3);
-        (self.start_register_milli + total_milli - self.start_total_milli).rem_euclid(wrap)
-    }
-
-    /// Whether it hangs there at an instant.
-    pub fn covers(&self, ts: Timestamp) -> bool {
-        self.installed_at <= ts && self.removed_at.is_none_or(|end| ts < end)
-    }
-}
-
-/// A usage point and all that is true of it.
-#[derive(Debug, Clone)]
-pub struct Point {
-    /// Position in [`Simulation::points`].
-    pub index: usize,
-    /// Its place in the plan.
-    pub place: PointRef,
-    /// Whose load it is.
-    pub class: Class,
-    /// Its name.
-    pub usage_point_id: UsagePointId,
-    /// Who pays.
-    pub customer_id: CustomerId,
-    /// Transformer or district metered area.
-    pub node_id: NodeId,
-    /// Its meters, one after the other.
-    pub mounts: Vec<Mount>,
-    /// What its readings say, the register first.
-    pub channels: Arc<[Channel]>,
-    /// What befalls it.
-    pub faults: Vec<Fault>,
-    traits: Traits,
-    transformer: usize,
-}
-
-impl Point {
-    /// When its first meter was installed.
-    pub fn begins(&self) -> Timestamp {
-        self.mounts[0].installed_at
-    }
-
-    /// The meter that hangs there at an instant.
-    pub fn mount_at(&self, ts: Timestamp) -> Option<&Mount> {
-        self.mounts.iter().find(|m| m.covers(ts))
-    }
-
-    /// The register channel.
-    pub fn register_channel(&self) -> Channel {
-        self.channels[0]
-    }
-
-    fn sag_dv(&self, ts: Timestamp) -> i64 {
-        let sags = self.faults.iter().filter_map(|fault| match fault {
-            Fault::MeterSag { drop_dv, window, .. } | Fault::TransformerSag { drop_dv, window, .. } => {
-                window.contains(ts).then_some(*drop_dv)
-            }
-            _ => None,
-        });
-        sags.sum()
-    }
-}
 
 /// A UTC day and what a place had used before it, in 0.001 of the unit, so that the present need not be summed up from
 /// the beginning each time.
@@ -118,7 +31,7 @@ impl Simulation {
         scenario.check(&plan)?;
         let mut points = Vec::new();
         for (index, place) in plan.points().enumerate() {
-            points.push(point(&plan, &scenario, index, place)?);
+            points.push(Point::new(&plan, &scenario, index, place)?);
         }
         let mut simulation = Self { plan, scenario, points };
         simulation.exchange_meters()?;
@@ -304,119 +217,16 @@ impl Simulation {
                 })
                 .collect();
             exchanges.sort_unstable();
-            for (number, (at, register)) in exchanges.into_iter().enumerate() {
+            for (at, register) in exchanges {
                 let total = self.total_micros(&self.points[index], at) / 1000;
-                let point = &mut self.points[index];
-                let first = point.mounts[0].meter_id.clone();
-                let Some(last) = point.mounts.last_mut() else { continue };
-                if at <= last.installed_at {
-                    return Err(SimError::Plan(format!("{} is exchanged twice at {at}", point.place)));
-                }
-                last.removed_at = Some(at);
-                let digits = last.digits;
-                point.mounts.push(Mount {
-                    meter_id: id(MeterId::new(&format!("{first}-{}", number + 2)))?,
-                    installed_at: at,
-                    removed_at: None,
-                    start_register_milli: register,
-                    digits,
-                    start_total_milli: total,
-                });
+                self.points[index].exchange(at, register, total)?;
             }
         }
         Ok(())
     }
 }
 
-/// Phases that a class's meter shows.
-pub(crate) fn phases(class: Class) -> usize {
-    match class {
-        Class::Residential => 1,
-        Class::Commercial | Class::Hospital => 3,
-    }
-}
-
 /// Seconds of a slot as a step.
 fn step(interval_s: i64) -> usize {
     usize::try_from(interval_s).unwrap_or(1).max(1)
-}
-
-fn id<T>(made: Result<T, meterlake_model::IdError>) -> Result<T, SimError> {
-    made.map_err(|e| SimError::Plan(e.to_string()))
-}
-
-fn point(plan: &FleetPlan, scenario: &Scenario, index: usize, place: PointRef) -> Result<Point, SimError> {
-    use rand::Rng;
-    let PointRef { commodity, link, number } = place;
-    let mut rng = random::of_place(plan.seed, Purpose::Messages, index);
-    let class = match (commodity, number) {
-        (Commodity::Water, 0) if link == Link::Mqtt => Class::Hospital,
-        (_, n) if n % 10 == 9 || link == Link::Modbus => Class::Commercial,
-        _ => Class::Residential,
-    };
-    // Electricity meters are numbered through for their transformers, first those that speak MQTT.
-    let through = match link {
-        Link::Mqtt => number,
-        Link::Modbus => plan.count(commodity, Link::Mqtt) + number,
-    };
-    let (letter, node, digits) = match commodity {
-        Commodity::Electricity => ('E', transformer_name(through / METERS_PER_TRANSFORMER), 6),
-        Commodity::Water => ('W', format!("DMA-{:03}", through / METERS_PER_DMA + 1), 5),
-    };
-    let kind = match link {
-        Link::Mqtt => "",
-        Link::Modbus => "M",
-    };
-    // Registers of polled meters stay below 8,192: a float of 32 bits holds those to 0.001.
-    let start = match link {
-        Link::Mqtt => rng.random_range(1_000_000..60_000_000),
-        Link::Modbus => rng.random_range(100_000..3_000_000),
-    };
-    let transformer = through / METERS_PER_TRANSFORMER;
-    let strikes = |fault: &&Fault| match fault {
-        Fault::TransformerSag { transformer: hit, .. } => commodity == Commodity::Electricity && *hit == transformer,
-        _ => fault.point() == Some(place),
-    };
-    let faults: Vec<_> = scenario.faults.iter().filter(strikes).cloned().collect();
-    let left = faults.iter().find_map(|fault| match fault {
-        Fault::Rollover { left_milli, .. } => Some(*left_milli),
-        _ => None,
-    });
-    let mount = Mount {
-        meter_id: id(MeterId::new(&format!("{letter}{kind}-{:06}", number + 1)))?,
-        installed_at: if link == Link::Mqtt { plan.from } else { plan.to },
-        removed_at: None,
-        start_register_milli: left.map_or(start, |left| 10_i64.pow(u32::from(digits) + 3) - left),
-        digits,
-        start_total_milli: 0,
-    };
-    Ok(Point {
-        index,
-        place,
-        class,
-        usage_point_id: id(UsagePointId::new(&format!("UP-{letter}{kind}-{:06}", number + 1)))?,
-        customer_id: id(CustomerId::new(&format!("C{kind}-{:06}", number + 1)))?,
-        node_id: id(NodeId::new(&node))?,
-        mounts: vec![mount],
-        channels: channels(commodity, class),
-        faults,
-        traits: Traits::new(plan.seed, index, class, commodity, plan.interval_s(commodity)),
-        transformer,
-    })
-}
-
-/// Name of a transformer by its number from 0.
-pub(crate) fn transformer_name(number: usize) -> String {
-    format!("TR-{:04}", number + 1)
-}
-
-fn channels(commodity: Commodity, class: Class) -> Arc<[Channel]> {
-    let names: &[&str] = match (commodity, phases(class)) {
-        (Commodity::Water, _) => &["volume_m3"],
-        (Commodity::Electricity, 1) => &["energy_import_kwh", "voltage_l1_v", "power_kw"],
-        (Commodity::Electricity, _) => {
-            &["energy_import_kwh", "voltage_l1_v", "voltage_l2_v", "voltage_l3_v", "power_kw"]
-        }
-    };
-    names.iter().filter_map(|name| Channel::by_name(name)).collect()
 }

@@ -1,10 +1,11 @@
 //! What is true of a simulation: use, registers, alerts and counts, for comparison with what the product says.
 
-use meterlake_model::{Amount, Channel, Timestamp, UsagePointId};
+use meterlake_model::{Amount, Channel, NodeId, Timestamp, UsagePointId};
 
 use crate::plan::Link;
+use crate::point::Point;
 use crate::scenario::{Fault, Window};
-use crate::simulation::{Point, Simulation};
+use crate::simulation::Simulation;
 
 /// What kind of alert is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,10 +23,65 @@ pub struct TrueAlert {
     pub kind: AlertKind,
     /// Where.
     pub usage_point_id: UsagePointId,
+    /// The transformer, where it strikes all that hangs there.
+    pub cause: Option<NodeId>,
     /// When it truly began and ended.
     pub window: Window,
     /// Litres an hour, or how far the voltage fell in 0.1 V.
     pub magnitude: i64,
+}
+
+/// An alert that the product raised, as far as it is compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundAlert {
+    /// What.
+    pub kind: AlertKind,
+    /// Where.
+    pub usage_point_id: UsagePointId,
+    /// First to last evidence; of an alert that is still open, to now.
+    pub window: Window,
+}
+
+/// What the product raised beside what was due.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Score {
+    /// Due, and raised.
+    pub hits: usize,
+    /// Due, but not raised.
+    pub missed: usize,
+    /// Raised, but not due.
+    pub false_alarms: usize,
+}
+
+impl Score {
+    /// Compares alerts: one that is due is hit when an alert of its kind and place overlaps it; one that was raised is
+    /// false when it overlaps none that is due.
+    pub fn of(due: &[TrueAlert], found: &[FoundAlert]) -> Self {
+        let meets = |d: &TrueAlert, f: &FoundAlert| {
+            d.kind == f.kind
+                && d.usage_point_id == f.usage_point_id
+                && d.window.from < f.window.to
+                && f.window.from < d.window.to
+        };
+        let hits = due.iter().filter(|d| found.iter().any(|f| meets(d, f))).count();
+        let false_alarms = found.iter().filter(|f| !due.iter().any(|d| meets(d, f))).count();
+        Self { hits, missed: due.len() - hits, false_alarms }
+    }
+
+    /// Share of what was due that was raised, 0 to 1; 1 when nothing was due.
+    pub fn recall(self) -> f64 {
+        share(self.hits, self.missed)
+    }
+
+    /// Share of what was raised that was due, 0 to 1; 1 when nothing was raised.
+    pub fn precision(self) -> f64 {
+        share(self.hits, self.false_alarms)
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a share for people")]
+fn share(hits: usize, others: usize) -> f64 {
+    if hits + others == 0 { 1.0 } else { hits as f64 / (hits + others) as f64 }
 }
 
 /// How many readings history holds, by what becomes of them.
@@ -161,6 +217,42 @@ fn due(point: &Point) -> impl Iterator<Item = TrueAlert> {
             }
             _ => return None,
         };
-        Some(TrueAlert { kind, usage_point_id: point.usage_point_id.clone(), window, magnitude })
+        let cause = matches!(fault, Fault::TransformerSag { .. }).then(|| point.node_id.clone());
+        Some(TrueAlert { kind, usage_point_id: point.usage_point_id.clone(), cause, window, magnitude })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alerts_are_matched_by_kind_place_and_time() {
+        let hour = |h: i64| Timestamp::from_unix_seconds(h * 3600).unwrap();
+        let window = |from, to| Window { from: hour(from), to: hour(to) };
+        let id = |name: &str| UsagePointId::new(name).unwrap();
+        let due = |kind, point: &str, window| TrueAlert {
+            kind,
+            usage_point_id: id(point),
+            cause: None,
+            window,
+            magnitude: 1,
+        };
+        let found = |kind, point: &str, window| FoundAlert { kind, usage_point_id: id(point), window };
+        let all = [
+            due(AlertKind::Leak, "a", window(10, 100)),
+            due(AlertKind::Leak, "b", window(10, 100)),
+            due(AlertKind::Undervoltage, "a", window(10, 12)),
+        ];
+        let raised = [
+            found(AlertKind::Leak, "a", window(34, 101)),
+            found(AlertKind::Leak, "a", window(90, 99)),
+            found(AlertKind::Leak, "b", window(100, 120)),
+            found(AlertKind::Undervoltage, "b", window(10, 12)),
+        ];
+        let score = Score::of(&all, &raised);
+        assert_eq!(score, Score { hits: 1, missed: 2, false_alarms: 2 });
+        assert!((score.recall() - 1.0 / 3.0).abs() < 1e-9 && (score.precision() - 1.0 / 3.0).abs() < 1e-9);
+        assert_eq!(Score::of(&[], &[]).precision().to_bits(), 1_f64.to_bits());
+    }
 }

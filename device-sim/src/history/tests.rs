@@ -66,6 +66,35 @@ fn the_same_plan_gives_the_same_messages_and_another_seed_others() {
 }
 
 #[test]
+fn default_faults_leave_the_turn_of_each_month_alone() {
+    for seed in 0..40 {
+        let mut plan = plan(seed, 35);
+        (plan.electricity_mqtt, plan.water_mqtt) = (300, 120);
+        (plan.from, plan.to) = (plan.from.plus_seconds(-17 * DAY_S), plan.to.plus_seconds(-17 * DAY_S));
+        let turn = Timestamp::parse_rfc3339("2026-09-30T22:00:00Z").unwrap();
+        let scenario = Scenario::defaults(&plan);
+        scenario.check(&plan).unwrap();
+        let mut places: Vec<_> = scenario.faults.iter().filter_map(Fault::point).collect();
+        let mut gaps = 0;
+        for fault in &scenario.faults {
+            match fault {
+                Fault::Gap { window, .. } | Fault::OldFirmware { window, .. } => {
+                    gaps += 1;
+                    assert!(!window.contains(turn) && window.from >= plan.from && window.to <= plan.to, "{fault:?}");
+                }
+                Fault::Conflict { at, .. } => assert_ne!(*at, turn),
+                _ => {}
+            }
+        }
+        assert!(gaps > 4);
+        let faults = places.len();
+        places.sort();
+        places.dedup();
+        assert_eq!(places.len(), faults, "each on a place of its own");
+    }
+}
+
+#[test]
 fn registers_rise_by_the_true_use_and_begin_where_the_registry_says() {
     let simulation = simulation(plan(1, 3), Vec::new());
     let registry = simulation.registry().unwrap();
