@@ -48,12 +48,7 @@ pub struct GatewaysArgs {
 /// Answers until a signal comes.
 pub(super) async fn run(args: &GatewaysArgs) -> anyhow::Result<()> {
     ensure!(args.electricity + args.water > 0, "no meters: --electricity and --water are both 0");
-    ensure!(
-        args.dead <= args.electricity,
-        "{} of {} electricity meters cannot be dead",
-        args.dead,
-        args.electricity
-    );
+    ensure!(args.dead <= args.electricity, "{} of {} electricity meters cannot be dead", args.dead, args.electricity);
     let hour = Timestamp::now().unix_seconds().div_euclid(HOUR_S) * HOUR_S;
     let now = Timestamp::from_unix_seconds(hour)?;
     let mut plan = FleetPlan::new(args.seed, now, now);

@@ -33,8 +33,7 @@ pub(super) async fn run(global: &Global, args: &CheckLedgerArgs) -> anyhow::Resu
     let spinner = progress::spinner("comparing ledger and lake");
     let ledger = LedgerContents::read(&args.ledger)?;
     let hot = !args.committed && config.collect.journal.is_dir();
-    let options =
-        ReadOptions { journal: hot.then(|| config.collect.journal.clone()), ..ReadOptions::default() };
+    let options = ReadOptions { journal: hot.then(|| config.collect.journal.clone()), ..ReadOptions::default() };
     let session = lake.session(options).await?;
     let mut values = Vec::new();
     for commodity in Commodity::ALL {
