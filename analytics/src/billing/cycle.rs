@@ -162,7 +162,8 @@ fn of_days(input: &CycleInput<'_>, days: &[&Span]) -> Vec<Reason> {
             (Some(_), Quality::Failed) => "failed",
             _ => continue,
         };
-        let detail = day.evidence.as_deref().unwrap_or("a check failed").to_owned();
+        let otherwise = if day.value.is_none() { "no use is known" } else { "a check failed" };
+        let detail = day.evidence.as_deref().unwrap_or(otherwise).to_owned();
         match reasons.last_mut() {
             Some(last) if last.code == code && last.end == day.start && last.detail == detail => last.end = day.end,
             _ => reasons.push(Reason { code, holds: true, start: day.start, end: day.end, detail }),

@@ -8,8 +8,10 @@ use super::finding::{Finding, Rule, Severity};
 use super::fold;
 use super::history::{DayNumber, History, number_of};
 use super::interval;
-use super::line::{self, Ends, Sink};
-use super::walk::{Point, PointKind, Register, Walked, scale, walk};
+use super::line::{self, Ends};
+use super::register::{Point, PointKind, Register, scale};
+use super::sink::Sink;
+use super::walk::{Walked, walk};
 use super::{InstallationReadings, PointInput, PointUsage, Reading, UsageRules};
 
 /// Derives spans and findings of one usage point and channel. Physical channels have no use: the result is empty.
@@ -172,15 +174,14 @@ fn installation(sink: &mut Sink<'_>, at: usize, register: &Register, walked: &Wa
     let dates = sink.input.installations[at].installation;
     let (from, to) = (dates.installed_at, dates.removed_at);
     let Some((first, last)) = walked.points.first().zip(walked.points.last()) else {
-        let until = walked.pending.or(to).or(from.map(|_| sink.input.to));
-        if let (Some(from), Some(until)) = (from, until) {
-            nothing(sink, at, from, until, "no reading of the installation");
+        if let Some(from) = from {
+            nothing(sink, at, from, to, "no reading of the installation");
         }
         return;
     };
     let head = from.filter(|from| *from < first.ts);
     // An installation without dates ends at its last reading; one that is still there has yet to say more.
-    let open_end = if to.is_none() { from.map(|_| sink.input.to) } else { None };
+    let open = to.is_none() && from.is_some();
     let tail = to.filter(|to| *to > last.ts && walked.pending.is_none());
     let lines = walked.lines.len();
     let mut before: Option<Timestamp> = None;
@@ -212,27 +213,27 @@ fn installation(sink: &mut Sink<'_>, at: usize, register: &Register, walked: &Wa
         let unfilled = line::emit(sink, register, points, ends);
         if let Some(head) = ends.head.filter(|_| unfilled.head) {
             let after = sink.days.split_off(days);
-            nothing(sink, at, head, line_start.ts, "no reading since the installation");
+            nothing(sink, at, head, Some(line_start.ts), "no reading since the installation");
             sink.days.extend(after);
         }
         if let Some(tail) = ends.tail.filter(|_| unfilled.tail) {
-            nothing(sink, at, line_end.ts, tail, "no reading before the removal");
+            nothing(sink, at, line_end.ts, Some(tail), "no reading before the removal");
         }
         before = Some(line_end.ts);
     }
     if let Some(pending) = walked.pending {
-        let until = to.or(open_end).map_or(pending, |end| end.max(pending));
-        sink.missing(at, last.ts, until, "the register fell and nothing confirms the step");
-    } else if let Some(end) = open_end.filter(|end| *end > last.ts) {
-        let late = end.micros_since(last.ts) > register.actual_gap_us;
-        sink.missing(at, last.ts, end, "no reading since");
-        if late {
-            sink.gap_finding(at, Severity::Issue, (last.ts, end), &format!("no reading since {}", last.ts));
-        }
+        let until = if open { sink.horizon() } else { to.unwrap_or(pending) };
+        sink.missing(at, last.ts, until.max(pending), "the register fell and nothing confirms the step");
+    } else if open {
+        let horizon = sink.horizon();
+        sink.missing(at, last.ts, horizon, "no reading since");
     }
 }
 
-pub(super) fn nothing(sink: &mut Sink<'_>, at: usize, from: Timestamp, to: Timestamp, why: &str) {
-    sink.missing(at, from, to, why);
-    sink.gap_finding(at, Severity::Issue, (from, to.min(sink.input.to)), why);
+/// A hole that nothing fills, to its end or as far as is asked for.
+pub(super) fn nothing(sink: &mut Sink<'_>, at: usize, from: Timestamp, to: Option<Timestamp>, why: &str) {
+    let horizon = sink.horizon();
+    sink.missing(at, from, to.unwrap_or(horizon), why);
+    // An open end says nothing of how far is asked for, so that a later run finds the same.
+    sink.gap_finding(at, Severity::Issue, (from, to.unwrap_or(from)), why);
 }

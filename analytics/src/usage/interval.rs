@@ -11,10 +11,10 @@ use super::derive::{nothing, rows};
 use super::finding::{Finding, Rule, Severity};
 use super::grid::Grid;
 use super::history::DayNumber;
-use super::line::Sink;
 use super::reconcile::{Closure, Part, reconcile, tolerance};
+use super::register::scale;
+use super::sink::Sink;
 use super::span::{Level, Span};
-use super::walk::scale;
 use super::{PointUsage, Reading, Whole};
 
 /// A slot while it is worked on.
@@ -38,8 +38,7 @@ pub(super) fn derive(sink: &mut Sink<'_>, usage: &mut PointUsage) {
         let (installed, removed) = (of.installation.installed_at, of.installation.removed_at);
         let (Some(first), Some(last)) = (readings.first(), readings.last()) else {
             if let Some(from) = installed {
-                let to = removed.unwrap_or(sink.input.to);
-                nothing(sink, at, from, to, "no reading of the installation");
+                nothing(sink, at, from, removed, "no reading of the installation");
             }
             continue;
         };
@@ -55,11 +54,9 @@ pub(super) fn derive(sink: &mut Sink<'_>, usage: &mut PointUsage) {
         fill(sink, at, &mut slots);
         close(sink, at, &mut slots);
         emit(sink, at, &slots);
-        if removed.is_none() && installed.is_some() && end < sink.input.to {
-            sink.missing(at, end, sink.input.to, "no reading since");
-            if sink.input.to.micros_since(end) > interval_us {
-                sink.gap_finding(at, Severity::Issue, (end, sink.input.to), &format!("no reading since {end}"));
-            }
+        if removed.is_none() && installed.is_some() {
+            let horizon = sink.horizon();
+            sink.missing(at, end, horizon, "no reading since");
         }
     }
 }

@@ -9,104 +9,14 @@ use std::sync::Arc;
 
 use meterlake_model::{Amount, Method, Quality, Timestamp};
 
-use super::finding::{Finding, Rule, Severity};
+use super::finding::Severity;
+use super::gap::{Fills, Origin, READ, distribute, pieces};
 use super::grid::{DAY_US, Grid};
-use super::history::{DayNumber, History};
-use super::reconcile::{common_step, share};
+use super::history::DayNumber;
+use super::reconcile::common_step;
+use super::register::{Point, PointKind, Register, average, scale};
+use super::sink::Sink;
 use super::span::{Boundary, Level, Span};
-use super::walk::{Point, PointKind, Register, average, scale};
-use super::{PointInput, UsageRules};
-
-/// Shapes are weighed in parts of a millionth, so that short pieces keep their share.
-const FINE: i128 = 1024;
-
-/// What all lines of a usage point share.
-pub(super) struct Sink<'a> {
-    pub(super) input: &'a PointInput<'a>,
-    pub(super) rules: &'a UsageRules,
-    pub(super) history: History<'a>,
-    /// Days with an outage teach nothing.
-    pub(super) outage_days: BTreeSet<DayNumber>,
-    pub(super) slots: Vec<Span>,
-    pub(super) days: Vec<Span>,
-    pub(super) findings: Vec<Finding>,
-}
-
-impl Sink<'_> {
-    pub(super) fn wants(&self, start: Timestamp) -> bool {
-        self.input.from <= start && start < self.input.to
-    }
-
-    pub(super) fn outage_covers(&self, from: Timestamp, to: Timestamp) -> bool {
-        self.input.outages.iter().any(|(start, end)| *start <= from && to <= *end)
-    }
-
-    pub(super) fn outage_touches(&self, from: Timestamp, to: Timestamp) -> bool {
-        self.input.outages.iter().any(|(start, end)| *start < to && from < *end)
-    }
-
-    /// A stretch of which nobody knows the use: one span a civil day.
-    pub(super) fn missing(&mut self, installation: usize, from: Timestamp, to: Timestamp, why: &str) {
-        let zone = &self.input.usage_point.zone;
-        let (mut start, to) = (from, to.min(self.input.to));
-        // Days before the range are passed over in one step.
-        if start < self.input.from {
-            start = start.max(zone.start_of_day(zone.day_of(self.input.from)).min(self.input.from));
-        }
-        let evidence: Arc<str> = why.into();
-        while start < to {
-            let end = zone.start_of_day(zone.day_of(start).plus_days(1)).min(to);
-            if self.wants(start) {
-                self.days.push(Span {
-                    level: Level::Day,
-                    start,
-                    end,
-                    value: None,
-                    quality: Quality::Missing,
-                    method: None,
-                    estimated: Amount::ZERO,
-                    start_register: None,
-                    end_register: None,
-                    installation,
-                    evidence: Some(Arc::clone(&evidence)),
-                });
-            }
-            start = end.max(start.plus_micros(1));
-        }
-    }
-
-    pub(super) fn gap_finding(
-        &mut self,
-        installation: usize,
-        severity: Severity,
-        gap: (Timestamp, Timestamp),
-        text: &str,
-    ) {
-        if self.wants(gap.0) {
-            self.findings.push(Finding {
-                rule: Rule::V09,
-                severity,
-                start: gap.0,
-                end: gap.1,
-                measured: Amount::from_micros(gap.1.micros_since(gap.0)),
-                limit: None,
-                installation,
-                evidence: text.to_owned(),
-            });
-        }
-    }
-}
-
-/// A stretch of the curve: how its value came about.
-#[derive(Clone, Copy)]
-struct Sort {
-    quality: Quality,
-    method: Option<Method>,
-    /// Whether a day's value rests on it, since no near reading fixes the day's border.
-    bears: bool,
-}
-
-const READ: Sort = Sort { quality: Quality::Valid, method: None, bears: false };
 
 /// A slot or day that is being added up.
 #[derive(Clone)]
@@ -119,19 +29,6 @@ struct Open {
     method: Option<Method>,
     estimated: i64,
     evidence: Option<Arc<str>>,
-}
-
-/// A part of a gap within one slot.
-struct Piece {
-    to: Timestamp,
-    day: DayNumber,
-    place: usize,
-    micros: i64,
-    slot_micros: i64,
-    midnight: bool,
-    weight: i128,
-    steps: i64,
-    sort: Sort,
 }
 
 /// The open ends of a line that the registry bounds but no reading does.
@@ -198,7 +95,7 @@ struct Line<'a, 'b> {
     border: Quality,
 }
 
-impl Line<'_, '_> {
+impl<'a> Line<'a, '_> {
     fn run(mut self, points: &[Point], begin: usize, last: Point, ends: Ends) -> Unfilled {
         self.sink.history.set_slots(self.grid.slots_a_day());
         let wanted = last.ts.min(self.sink.input.to).micros_since(points[begin].ts.max(self.sink.input.from));
@@ -245,19 +142,19 @@ impl Line<'_, '_> {
 
     /// Between two readings with no room for another.
     fn actual(&mut self, a: Point, b: Point, time: i64) {
-        let mut sort = READ;
+        let mut origin = READ;
         if b.kind == PointKind::Over {
-            sort.quality = Quality::Failed;
+            origin.quality = Quality::Failed;
         } else if a.kind == PointKind::Low || b.kind == PointKind::Low {
-            sort.quality = Quality::Derived;
+            origin.quality = Quality::Derived;
         }
         let rise = b.register - a.register;
         while self.grid.end() < b.ts {
             let edge = self.grid.end();
             let part = self.between(rise, edge.micros_since(a.ts), time);
-            self.piece(edge, a.register + part, sort, None, Quality::Derived);
+            self.piece(edge, a.register + part, origin, None, Quality::Derived);
         }
-        self.piece(b.ts, b.register, sort, None, border_of(b));
+        self.piece(b.ts, b.register, origin, None, border_of(b));
     }
 
     /// The part of a rise after a part of its time, in steps of the resolution, half a step up.
@@ -283,30 +180,35 @@ impl Line<'_, '_> {
     fn gap(&mut self, a: Point, b: Point, time: i64) {
         let rise = b.register - a.register;
         let near = time <= self.sink.rules.boundary_gap_s * 1_000_000;
-        let mut pieces = self.pieces(b.ts);
+        let mut pieces = pieces(self.grid.clone(), self.at, b.ts);
         let unit = self.unit(rise);
-        let mut used_days = BTreeSet::new();
-        if rise == 0 {
+        let used = if rise == 0 {
             for piece in &mut pieces {
-                piece.sort = Sort { quality: Quality::Derived, method: Some(Method::Closure), bears: false };
+                piece.origin = Origin { quality: Quality::Derived, method: Some(Method::Closure), bears: false };
             }
+            BTreeSet::new()
         } else if near {
             // Midnights are straight between the readings; what lies between two of them is a whole of its own.
+            let midnights: Vec<(usize, i64)> = (0..pieces.len())
+                .filter(|i| pieces[*i].midnight || i + 1 == pieces.len())
+                .map(|i| (i + 1, self.between(rise, pieces[i].to.micros_since(a.ts), time)))
+                .collect();
+            let mut fills = self.fills();
             let (mut from, mut before) = (0, 0);
-            for i in 0..pieces.len() {
-                if pieces[i].midnight || i + 1 == pieces.len() {
-                    let upto = self.between(rise, pieces[i].to.micros_since(a.ts), time);
-                    self.shape(&mut pieces[from..=i], (upto - before) / unit, unit, time, &mut used_days);
-                    (from, before) = (i + 1, upto);
-                }
+            for (to, upto) in midnights {
+                fills.scaled(&mut pieces[from..to], (upto - before) / unit, unit, time);
+                (from, before) = (to, upto);
             }
+            fills.used
         } else {
-            self.shape(&mut pieces, rise / unit, unit, time, &mut used_days);
+            let mut fills = self.fills();
+            fills.scaled(&mut pieces, rise / unit, unit, time);
             for piece in &mut pieces {
-                piece.sort.bears = true;
+                piece.origin.bears = true;
             }
-        }
-        let evidence = self.evidence(a.ts, b.ts, &used_days);
+            fills.used
+        };
+        let evidence = self.evidence(a.ts, b.ts, &used);
         let severity = if rise == 0 { Severity::Information } else { Severity::Issue };
         self.sink.gap_finding(self.register.installation, severity, (a.ts, b.ts), &evidence);
         let border = if near || rise == 0 { Quality::Derived } else { Quality::EstimatedScaled };
@@ -314,92 +216,8 @@ impl Line<'_, '_> {
         for piece in &pieces {
             register += piece.steps * unit;
             let border = if piece.to == b.ts { border_of(b) } else { border };
-            self.piece(piece.to, register, piece.sort, Some(&evidence), border);
+            self.piece(piece.to, register, piece.origin, Some(&evidence), border);
         }
-    }
-
-    /// The pieces of the grid from here to `end`.
-    fn pieces(&self, end: Timestamp) -> Vec<Piece> {
-        let mut pieces = Vec::new();
-        let mut grid = self.grid.clone();
-        let mut from = self.at;
-        while from < end {
-            let to = grid.end().min(end);
-            pieces.push(Piece {
-                to,
-                day: grid.day(),
-                place: grid.place(),
-                micros: to.micros_since(from),
-                slot_micros: grid.end().micros_since(grid.start()),
-                midnight: to == grid.day_end(),
-                weight: 0,
-                steps: 0,
-                sort: READ,
-            });
-            from = to;
-            grid.advance();
-        }
-        pieces
-    }
-
-    /// Shares `steps` of the register among pieces by the first fill that applies.
-    fn shape(&self, pieces: &mut [Piece], steps: i64, unit: i64, time: i64, used: &mut BTreeSet<DayNumber>) {
-        let Some(last) = pieces.last() else { return };
-        let end = last.to;
-        let first = pieces.first().map_or(end, |p| p.to.plus_micros(-p.micros));
-        let mut dark: Vec<bool> = pieces
-            .iter()
-            .map(|p| !self.sink.input.outages.is_empty() && self.sink.outage_covers(p.to.plus_micros(-p.micros), p.to))
-            .collect();
-        if steps != 0 && dark.iter().all(|d| *d) {
-            // The register moved, so there was supply after all.
-            dark.fill(false);
-        }
-        let lit = dark.iter().filter(|d| !**d).count();
-        let margin = self.register.interval_us;
-        let straight = time <= self.sink.rules.linear_gap_s * 1_000_000
-            && !self.sink.outage_touches(first.plus_micros(-margin), end.plus_micros(margin));
-        let lit_micros: i64 = pieces.iter().zip(&dark).filter(|(_, d)| !**d).map(|(p, _)| p.micros).sum();
-        let total = i128::from(scale(steps.saturating_mul(unit), self.register.multiplier).unwrap_or(i64::MAX)) * FINE;
-        for (piece, dark) in pieces.iter_mut().zip(&dark) {
-            if *dark {
-                piece.sort = Sort { quality: Quality::Valid, method: Some(Method::NoSupply), bears: false };
-                continue;
-            }
-            let even = total * i128::from(piece.micros) / i128::from(lit_micros.max(1));
-            let (weight, quality, method) = if steps == 0 || lit == 1 {
-                (even, Quality::Derived, Method::Closure)
-            } else if straight {
-                (i128::from(piece.micros), Quality::EstimatedScaled, Method::Linear)
-            } else if let Some((weight, method)) = self.like(piece, used) {
-                (weight, Quality::EstimatedScaled, method)
-            } else {
-                (even, Quality::EstimatedScaled, Method::Even)
-            };
-            piece.weight = weight;
-            piece.sort = Sort { quality, method: Some(method), bears: false };
-        }
-        let mut weights: Vec<i128> = pieces.iter().map(|p| p.weight).collect();
-        if weights.iter().sum::<i128>() == 0 {
-            // Fills of nothing under a whole of something: evenly over the time with supply.
-            for (weight, (piece, dark)) in weights.iter_mut().zip(pieces.iter_mut().zip(&dark)) {
-                *weight = if *dark { 0 } else { i128::from(piece.micros) };
-                if !*dark && steps != 0 && piece.sort.quality.is_estimate() {
-                    piece.sort.method = Some(Method::Even);
-                }
-            }
-        }
-        let mut shares = Vec::with_capacity(pieces.len());
-        share(steps, &weights, &mut shares);
-        for (piece, steps) in pieces.iter_mut().zip(shares) {
-            piece.steps = steps;
-        }
-    }
-
-    fn like(&self, piece: &Piece, used: &mut BTreeSet<DayNumber>) -> Option<(i128, Method)> {
-        let fill = self.sink.history.fill(piece.day, piece.place, used)?;
-        let weight = i128::from(fill.value) * FINE * i128::from(piece.micros) / i128::from(piece.slot_micros.max(1));
-        Some((weight, fill.method))
     }
 
     /// From the installation to the first reading, no register known at its start.
@@ -407,12 +225,14 @@ impl Line<'_, '_> {
         let first = points[0];
         let (first_ts, register) = (first.ts, first.register);
         self.start(head, register, Quality::Estimated);
-        let mut pieces = self.pieces(first_ts);
+        let mut pieces = pieces(self.grid.clone(), self.at, first_ts);
         let time = first_ts.micros_since(head);
         let near = time <= self.sink.rules.linear_gap_s * 1_000_000;
         let rate = points.get(1).filter(|_| near).map(|p| (p.register - register, p.ts.micros_since(first_ts)));
-        let mut used = BTreeSet::new();
-        let Some(steps) = self.unscaled(&mut pieces, rate.map(|r| (r, Method::Linear)), &mut used) else {
+        let mut fills = self.fills();
+        let steps = fills.unscaled(&mut pieces, rate.map(|r| (r, Method::Linear)));
+        let used = fills.used;
+        let Some(steps) = steps else {
             self.start(first_ts, register, border_of(first));
             return false;
         };
@@ -420,12 +240,12 @@ impl Line<'_, '_> {
         let steps = steps.min(register / unit);
         let mut at = register - steps * unit;
         self.start(head, at, Quality::Estimated);
-        self.share_unscaled(&mut pieces, steps);
+        distribute(&mut pieces, steps);
         let evidence = self.evidence(head, first_ts, &used);
         for piece in &pieces {
             at += piece.steps * unit;
             let border = if piece.to == first_ts { border_of(first) } else { Quality::Estimated };
-            self.piece(piece.to, at, piece.sort, Some(&evidence), border);
+            self.piece(piece.to, at, piece.origin, Some(&evidence), border);
         }
         self.sink.gap_finding(self.register.installation, Severity::Issue, (head, first_ts), &evidence);
         true
@@ -437,57 +257,24 @@ impl Line<'_, '_> {
         if tail.micros_since(last.ts) > self.sink.rules.project_s * 1_000_000 {
             return false;
         }
-        let mut pieces = self.pieces(tail);
+        let mut pieces = pieces(self.grid.clone(), self.at, tail);
         let rate = average(points, self.register.average_us);
-        let mut used = BTreeSet::new();
-        let Some(steps) = self.unscaled(&mut pieces, rate.map(|r| (r, Method::Project)), &mut used) else {
-            return false;
-        };
-        self.share_unscaled(&mut pieces, steps);
+        let mut fills = self.fills();
+        let Some(steps) = fills.unscaled(&mut pieces, rate.map(|r| (r, Method::Project))) else { return false };
+        let used = fills.used;
+        distribute(&mut pieces, steps);
         let evidence = self.evidence(last.ts, tail, &used);
         let mut at = last.register;
         for piece in &pieces {
             at += piece.steps * self.register.resolution;
-            self.piece(piece.to, at, piece.sort, Some(&evidence), Quality::Estimated);
+            self.piece(piece.to, at, piece.origin, Some(&evidence), Quality::Estimated);
         }
         self.sink.gap_finding(self.register.installation, Severity::Issue, (last.ts, tail), &evidence);
         true
     }
 
-    /// Weighs pieces that no register bounds; their sum in steps, or `None` where a piece has no fill.
-    fn unscaled(
-        &self,
-        pieces: &mut [Piece],
-        rate: Option<((i64, i64), Method)>,
-        used: &mut BTreeSet<DayNumber>,
-    ) -> Option<i64> {
-        let mut sum = 0;
-        for piece in pieces.iter_mut() {
-            let from = piece.to.plus_micros(-piece.micros);
-            if self.sink.outage_covers(from, piece.to) {
-                piece.sort = Sort { quality: Quality::Valid, method: Some(Method::NoSupply), bears: false };
-                continue;
-            }
-            let (weight, method) = self.like(piece, used).or_else(|| {
-                let ((rise, over), method) = rate.filter(|((_, over), _)| *over > 0)?;
-                let rise = i128::from(scale(rise, self.register.multiplier)?);
-                Some((rise * FINE * i128::from(piece.micros) / i128::from(over), method))
-            })?;
-            piece.weight = weight;
-            piece.sort = Sort { quality: Quality::Estimated, method: Some(method), bears: true };
-            sum += weight;
-        }
-        let unit = i128::from(scale(self.register.resolution, self.register.multiplier)?.max(1)) * FINE;
-        i64::try_from((2 * sum + unit) / (2 * unit)).ok()
-    }
-
-    fn share_unscaled(&self, pieces: &mut [Piece], steps: i64) {
-        let weights: Vec<i128> = pieces.iter().map(|p| p.weight).collect();
-        let mut shares = Vec::with_capacity(pieces.len());
-        share(steps, &weights, &mut shares);
-        for (piece, steps) in pieces.iter_mut().zip(shares) {
-            piece.steps = steps;
-        }
+    fn fills(&self) -> Fills<'_, 'a> {
+        Fills { sink: self.sink, register: self.register, used: BTreeSet::new() }
     }
 
     fn evidence(&self, from: Timestamp, to: Timestamp, used: &BTreeSet<DayNumber>) -> Arc<str> {
@@ -501,19 +288,19 @@ impl Line<'_, '_> {
     }
 
     /// Moves along the curve to `to`, at most to the next edge, and closes what ends there.
-    fn piece(&mut self, to: Timestamp, register: i64, sort: Sort, evidence: Option<&Arc<str>>, border: Quality) {
+    fn piece(&mut self, to: Timestamp, register: i64, origin: Origin, evidence: Option<&Arc<str>>, border: Quality) {
         let used = self.scaled(register);
-        if sort.quality != Quality::Valid || sort.method.is_some() {
+        if origin.quality != Quality::Valid || origin.method.is_some() {
             let value = used - self.used;
-            if sort.quality <= self.slot.quality {
-                (self.slot.quality, self.slot.method) = (sort.quality, sort.method);
+            if origin.quality <= self.slot.quality {
+                (self.slot.quality, self.slot.method) = (origin.quality, origin.method);
                 self.slot.evidence = evidence.cloned();
             }
-            if sort.quality.is_estimate() {
+            if origin.quality.is_estimate() {
                 self.slot.estimated += value;
-                if sort.bears {
+                if origin.bears {
                     self.day.estimated += value;
-                    self.day.method = sort.method;
+                    self.day.method = origin.method;
                     self.day.evidence = evidence.cloned();
                 }
             }

@@ -11,11 +11,14 @@
 mod derive;
 mod finding;
 mod fold;
+mod gap;
 mod grid;
 mod history;
 mod interval;
 mod line;
 mod reconcile;
+mod register;
+mod sink;
 mod span;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -6,6 +6,7 @@
 use meterlake_model::{Amount, Timestamp};
 
 use super::finding::{Finding, Rule, Severity};
+use super::register::{Point, PointKind, Register, average, scale, shown};
 use super::{Counts, Reading};
 
 /// A look ahead or back ends after so many readings, whatever the time.
@@ -14,80 +15,6 @@ const LOOK: usize = 1024;
 const RETURN_US: i64 = 7 * 86_400_000_000;
 /// A register may wrap from this share of its range on, in tenths, and lands below the rest.
 const WRAP_FROM_TENTHS: i64 = 9;
-
-/// What the walk has to know of an installation's channel, in integers: registers in millionths as read.
-#[derive(Debug, Clone)]
-pub(super) struct Register {
-    pub(super) installation: usize,
-    pub(super) resolution: i64,
-    pub(super) jitter: i64,
-    /// 10^digits, where the register wraps.
-    pub(super) wrap: Option<i64>,
-    /// In millionths.
-    pub(super) multiplier: i64,
-    /// In millionths per hour, after the multiplier.
-    pub(super) capacity: Option<i64>,
-    pub(super) capacity_percent: i64,
-    /// A step that half an interval allows, as read: what most readings stay below.
-    pub(super) usual_step: i64,
-    pub(super) interval_us: i64,
-    /// Readings nearer than this leave no room for a reading in between.
-    pub(super) actual_gap_us: i64,
-    pub(super) settle_us: i64,
-    pub(super) average_us: i64,
-}
-
-impl Register {
-    /// Whether a step after the multiplier is more than capacity allows in a time, with some room on top.
-    fn exceeds(&self, step: i64, micros: i64, room: i64) -> bool {
-        let Some(capacity) = self.capacity else { return false };
-        if step <= self.usual_step && micros >= self.interval_us / 2 {
-            return false;
-        }
-        let hour_percent = 3_600_000_000_i128 * 100;
-        let allowed =
-            i128::from(capacity).saturating_mul(i128::from(micros.max(0)) * i128::from(self.capacity_percent));
-        let used = i128::from(step - room).saturating_mul(i128::from(self.multiplier));
-        used.saturating_mul(hour_percent / 1_000_000) > allowed
-    }
-
-    /// What half an interval allows, as read.
-    pub(super) fn step_of_half_interval(&self) -> i64 {
-        self.limit(self.interval_us / 2)
-            .and_then(|limit| {
-                i64::try_from(i128::from(limit.micros()) * 1_000_000 / i128::from(self.multiplier.max(1))).ok()
-            })
-            .unwrap_or(0)
-    }
-
-    fn limit(&self, micros: i64) -> Option<Amount> {
-        let capacity = i128::from(self.capacity?);
-        let allowed = capacity * i128::from(micros.max(0)) * i128::from(self.capacity_percent) / 360_000_000_000;
-        i64::try_from(allowed).ok().and_then(Amount::from_micros)
-    }
-}
-
-/// How a point of the line came about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum PointKind {
-    /// A reading.
-    Read,
-    /// A reading whose step from the one before is above capacity, but confirmed.
-    Over,
-    /// A reading that is low by jitter: the register stood at its maximum.
-    Low,
-    /// Between two readings of a meter whose installation row changed there.
-    Derived,
-}
-
-/// A point of the line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Point {
-    pub(super) ts: Timestamp,
-    /// Unwrapped, as read.
-    pub(super) register: i64,
-    pub(super) kind: PointKind,
-}
 
 /// The lines of one installation.
 #[derive(Debug, Default)]
@@ -245,7 +172,7 @@ impl Walk<'_> {
             let from = range / 10 * WRAP_FROM_TENTHS;
             let high = ahead.high - ahead.flicker;
             if last.register - self.offset >= from && plausible && (high == 0 || ahead.low > 2 * high) {
-                let text = format!("the register wrapped from {} to {}", self.shown(last), micros(value));
+                let text = format!("the register wrapped from {} to {}", self.shown(last), shown(value));
                 let limit = self.as_read(self.register.limit(time));
                 self.find(Rule::V12, Severity::Information, (last.ts, ts), (step, limit), text);
                 self.offset += range;
@@ -255,7 +182,7 @@ impl Walk<'_> {
         }
         if ahead.high > 0 {
             self.out.counts.foreign += 1;
-            let text = format!("{} lies below {} and the register goes on above", micros(value), self.shown(last));
+            let text = format!("{} lies below {} and the register goes on above", shown(value), self.shown(last));
             self.find(Rule::V13, Severity::Issue, (ts, ts), (measured, Some(-self.register.jitter)), text);
             return true;
         }
@@ -265,14 +192,14 @@ impl Walk<'_> {
                 Rule::V12,
                 format!(
                     "{} follows {}: perhaps the register wrapped, which would be a use like the average",
-                    micros(value),
+                    shown(value),
                     self.shown(last)
                 ),
             ),
             _ if ahead.settled => {
-                (Rule::V11, format!("{} follows {} and stays below: reset suspected", micros(value), self.shown(last)))
+                (Rule::V11, format!("{} follows {} and stays below: reset suspected", shown(value), self.shown(last)))
             }
-            _ => (Rule::V11, format!("{} follows {}", micros(value), self.shown(last))),
+            _ => (Rule::V11, format!("{} follows {}", shown(value), self.shown(last))),
         };
         self.find(rule, Severity::Stop, (last.ts, until), (measured, Some(-self.register.jitter)), text);
         if !ahead.settled {
@@ -517,37 +444,6 @@ impl Walk<'_> {
 
     fn shown(&self, point: Point) -> String {
         let register = self.register.wrap.map_or(point.register, |range| point.register.rem_euclid(range));
-        format!("{} at {}", micros(register), point.ts)
+        format!("{} at {}", shown(register), point.ts)
     }
-}
-
-/// Rise and time over the last stretch of a line of at most `over` microseconds; `None` for less than an hour.
-pub(super) fn average(line: &[Point], over: i64) -> Option<(i64, i64)> {
-    let last = line.last()?;
-    let from = line.partition_point(|p| last.ts.micros_since(p.ts) > over);
-    let first = line.get(from)?;
-    let (first, time) = match last.ts.micros_since(first.ts) {
-        // One reading in the whole stretch: the one before it then begins it.
-        0 => {
-            let first = from.checked_sub(1).and_then(|at| line.get(at))?;
-            (first, last.ts.micros_since(first.ts))
-        }
-        time => (first, time),
-    };
-    (time >= 3_600_000_000).then_some((last.register - first.register, time))
-}
-
-/// `register × multiplier`, rounded half to even where digits beyond the sixth decimal would be lost.
-pub(super) fn scale(register: i64, multiplier: i64) -> Option<i64> {
-    if multiplier == 1_000_000 {
-        return Some(register);
-    }
-    let product = i128::from(register) * i128::from(multiplier);
-    let (quotient, twice) = (product.div_euclid(1_000_000), product.rem_euclid(1_000_000) * 2);
-    let up = twice > 1_000_000 || (twice == 1_000_000 && quotient % 2 != 0);
-    i64::try_from(quotient + i128::from(up)).ok().filter(|micros| Amount::from_micros(*micros).is_some())
-}
-
-fn micros(value: i64) -> String {
-    Amount::from_micros(value).map_or_else(|| value.to_string(), |amount| amount.to_string())
 }

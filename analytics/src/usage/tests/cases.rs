@@ -357,7 +357,7 @@ fn e04_silence_is_neither_zero_nor_an_outage() {
         .run();
     let silent: Vec<_> = level(&usage, Level::Day).into_iter().filter(|day| day.value.is_none()).collect();
     assert_eq!(silent[0].start, at("2026-03-01 01:00"));
-    assert_eq!(rules(&usage), [Rule::V09]);
+    assert_eq!((silent[1].start, silent[1].quality), (at("2026-03-02"), Quality::Missing));
     assert!(level(&usage, Level::Slot).iter().all(|slot| slot.method != Some(Method::NoSupply)));
 }
 

@@ -171,4 +171,36 @@ proptest! {
             prop_assert!(pair[0].end <= pair[1].start, "days do not overlap: {:?}", pair);
         }
     }
+
+    #[test]
+    fn interval_use_adds_up_and_known_slots_stand(
+        values in prop::collection::vec(prop::option::weighted(0.9, 0_i64..3000), 2..200),
+        short in 0_i64..100,
+    ) {
+        prop_assume!(values[0].is_some() && values[values.len() - 1].is_some());
+        let start = at("2016-10-28");
+        let rows = values.iter().enumerate().filter_map(|(i, v)| {
+            let ts = start.plus_seconds(900 * (i64::try_from(i).unwrap() + 1));
+            let value = Amount::from_scaled((*v)?, 3).unwrap();
+            Some(Reading { ts, received_at_s: 0, revision: 0, value, flags: ReadingFlags::NONE })
+        });
+        let known: i64 = values.iter().flatten().sum();
+        let mut case = Case::new(Commodity::Electricity, "energy_import_delta_kwh").meter(&[]).readings(rows);
+        case = case.with(|_, c| c.interval_s = 900);
+        let end = start.plus_seconds(900 * i64::try_from(values.len()).unwrap());
+        let whole = Amount::from_scaled(known + 100 - short, 3).unwrap();
+        case.wholes = vec![Whole { start, end, value: whole }];
+        let usage = case.run();
+        check_closure(&usage);
+        let slots = level(&usage, Level::Slot);
+        prop_assert_eq!(slots.len(), values.len());
+        for (slot, value) in slots.iter().zip(&values) {
+            if let Some(value) = value {
+                prop_assert_eq!(slot.value, Amount::from_scaled(*value, 3).ok());
+            }
+        }
+        if values.iter().any(Option::is_none) {
+            prop_assert_eq!(total(&usage), whole);
+        }
+    }
 }
