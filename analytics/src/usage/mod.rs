@@ -51,8 +51,8 @@ pub struct Reading {
 
 impl Reading {
     /// The canonical order: by time, then by arrival.
-    fn order(&self) -> (Timestamp, i64, i32, Amount) {
-        (self.ts, self.received_at_s, self.revision, self.value)
+    fn order(&self) -> (Timestamp, i64, i32, Amount, u32) {
+        (self.ts, self.received_at_s, self.revision, self.value, self.flags.bits())
     }
 }
 

@@ -147,6 +147,7 @@ proptest! {
         digits in prop::option::of(3_u8..6),
         capacity in prop::option::of(1_i64..50),
         dates in any::<(bool, bool)>(),
+        cut in 0_i64..600,
     ) {
         let start = at("2016-10-28");
         let rows: Vec<Reading> = rows.into_iter().map(|(hours, litres, revision, flags)| Reading {
@@ -156,16 +157,29 @@ proptest! {
             value: Amount::from_scaled(litres, 3).unwrap(),
             flags: ReadingFlags::from_bits(flags),
         }).collect();
-        let usage = water(rows).with(|i, c| {
+        let mut backwards = rows.clone();
+        backwards.reverse();
+        let mut case = water(rows).with(|i, c| {
             c.digits = digits;
             c.capacity_per_hour = capacity.and_then(|c| Amount::from_scaled(c, 0).ok());
             i.installed_at = dates.0.then_some(start);
             i.removed_at = dates.1.then(|| start.plus_seconds(500 * 1800));
         });
-        let mut usage = usage;
-        usage.to = at("2016-12-01");
-        let usage = usage.run();
+        case.to = at("2016-12-01");
+        let usage = case.run();
         check_closure(&usage);
+        let mut other = case.clone();
+        other.meters[0].2 = backwards;
+        prop_assert_eq!(&other.run(), &usage, "the order of arrival in a file does not matter");
+        // Asked for in two parts, which need not meet at midnight, it is the same.
+        let middle = start.plus_seconds(cut * 1800 + 7);
+        let part = |from, to| { let mut case = case.clone(); (case.from, case.to) = (from, to); case.run() };
+        let (mut first, second) = (part(case.from, middle), part(middle, case.to));
+        first.spans.extend(second.spans);
+        first.spans.sort_by_key(|span| (span.level == Level::Slot, span.start));
+        first.findings.extend(second.findings);
+        prop_assert_eq!(&first.spans, &usage.spans);
+        prop_assert_eq!(&first.findings, &usage.findings);
         let days = level(&usage, Level::Day);
         for pair in days.windows(2) {
             prop_assert!(pair[0].end <= pair[1].start, "days do not overlap: {:?}", pair);
