@@ -311,9 +311,14 @@ impl<'d> Value<'d> {
 
     /// Whether a text reads like this.
     fn is(self, name: &str) -> bool {
-        match self.kind() {
+        let node = self.node();
+        match node.kind {
             Kind::Text { escaped: true } => unescape(self.raw()) == name,
-            _ => self.raw() == name,
+            // The length tells most names apart.
+            _ => {
+                let (start, end) = (node.start as usize, node.end as usize);
+                end - start == name.len() && self.text.as_bytes()[start..end] == *name.as_bytes()
+            }
         }
     }
 
