@@ -5,6 +5,7 @@
 //! alerts or profiles (`analytics` defines those tables as [`TableSpec`]s and hands rows over).
 
 mod actions;
+mod commit;
 mod delta_schema;
 pub mod durable;
 mod error;
@@ -12,11 +13,14 @@ pub mod journal;
 mod lake;
 mod log;
 mod parquet_file;
+mod read;
+pub mod query;
 pub mod schema;
 mod stats;
 pub mod table;
 mod write;
 
+pub use commit::{CommitReport, Committer};
 pub use error::StoreError;
 pub use lake::Lake;
 pub use table::{ColumnRange, DataFile, TableSnapshot, TableSpec};

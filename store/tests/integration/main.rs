@@ -1,3 +1,4 @@
 //! The store by its public door, one binary for all parts.
 
 mod lake;
+mod query;

@@ -1,0 +1,208 @@
+//! The one door for SQL that people and tools type: read-only, bounded in size, depth and planning time.
+//!
+//! Planning runs on a thread with a large stack, since a long expression overflows a worker's. Execution is the
+//! caller's, who bounds rows, bytes and time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::error::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::context::{SQLOptions, SessionContext};
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+use tokio::sync::{Semaphore, oneshot};
+
+use super::error::QueryError;
+
+/// Stack of the planning thread, in bytes. Only what is touched takes memory.
+const STACK_BYTES: usize = 256 << 20;
+/// Planning threads at once, those past their deadline included.
+static PLANNERS: Semaphore = Semaphore::const_new(8);
+
+/// How large a question may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SqlLimits {
+    /// Bytes of the text.
+    pub text_bytes: usize,
+    /// Operators, set operations and joins together: each is a level of the plan at worst.
+    pub operators: usize,
+    /// Parentheses within each other.
+    pub nesting: usize,
+    /// Time to plan.
+    pub planning: Duration,
+}
+
+impl Default for SqlLimits {
+    fn default() -> Self {
+        Self { text_bytes: 16 << 10, operators: 500, nesting: 40, planning: Duration::from_secs(10) }
+    }
+}
+
+/// A planned query. Nothing has run yet.
+#[derive(Clone)]
+pub struct SqlResult {
+    plan: Arc<dyn ExecutionPlan>,
+    context: SessionContext,
+}
+
+impl SqlResult {
+    /// Columns of the answer.
+    pub fn schema(&self) -> SchemaRef {
+        self.plan.schema()
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Arc<dyn ExecutionPlan> {
+        &self.plan
+    }
+
+    /// Starts the query.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn stream(&self) -> Result<SendableRecordBatchStream, QueryError> {
+        Ok(execute_stream(self.plan.clone(), self.context.task_ctx())?)
+    }
+}
+
+/// Plans one statement that only reads: a query, EXPLAIN, SHOW or DESCRIBE.
+///
+/// # Errors
+/// `Refused` with the reason, `Deadline`, or what the planner found wrong.
+pub async fn sql(context: &SessionContext, text: &str, limits: SqlLimits) -> Result<SqlResult, QueryError> {
+    check_size(text, limits)?;
+    let permit = tokio::time::timeout(limits.planning, PLANNERS.acquire());
+    let permit = permit.await.map_err(|_| QueryError::Deadline(limits.planning))?;
+    let permit = permit.map_err(|e| QueryError::Refused(e.to_string()))?;
+    let (answer, planned) = oneshot::channel();
+    let (context, text) = (context.clone(), text.to_owned());
+    let runtime = tokio::runtime::Handle::current();
+    let plan = move || {
+        let _permit = permit;
+        // Nobody may be waiting any more.
+        let _ = answer.send(runtime.block_on(plan(context, &text, limits)));
+    };
+    std::thread::Builder::new()
+        .name("sql-planner".into())
+        .stack_size(STACK_BYTES)
+        .spawn(plan)
+        .map_err(|e| QueryError::Refused(format!("no thread to plan with: {e}")))?;
+    match tokio::time::timeout(limits.planning, planned).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => Err(QueryError::Refused("the planner failed on this statement".into())),
+        Err(_) => Err(QueryError::Deadline(limits.planning)),
+    }
+}
+
+async fn plan(context: SessionContext, text: &str, limits: SqlLimits) -> Result<SqlResult, QueryError> {
+    let mut parser = DFParserBuilder::new(text).with_recursion_limit(limits.nesting * 2).build()?;
+    let mut statements = parser.parse_statements()?;
+    let statement = match (statements.pop_front(), statements.is_empty()) {
+        (Some(statement), true) => statement,
+        (None, _) => return Err(QueryError::Refused("there is no statement".into())),
+        (Some(_), false) => return Err(QueryError::Refused("one statement at a time".into())),
+    };
+    if !is_reading(&statement) {
+        let text = "only SELECT, EXPLAIN, SHOW and DESCRIBE are answered here";
+        return Err(QueryError::Refused(text.into()));
+    }
+    let state = context.state();
+    let logical = state.statement_to_plan(statement).await?;
+    let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+    options.verify_plan(&logical).map_err(|e| QueryError::Refused(first_line(&e)))?;
+    let plan = state.create_physical_plan(&logical).await?;
+    Ok(SqlResult { plan, context })
+}
+
+fn first_line(error: &DataFusionError) -> String {
+    error.strip_backtrace().lines().next().unwrap_or_default().to_owned()
+}
+
+fn is_reading(statement: &Statement) -> bool {
+    match statement {
+        Statement::Statement(statement) => is_reading_sql(statement),
+        Statement::Explain(explain) => is_reading(&explain.statement),
+        Statement::CreateExternalTable(_) | Statement::CopyTo(_) | Statement::Reset(_) => false,
+    }
+}
+
+fn is_reading_sql(statement: &SqlStatement) -> bool {
+    match statement {
+        SqlStatement::Query(_)
+        | SqlStatement::ShowTables { .. }
+        | SqlStatement::ShowColumns { .. }
+        | SqlStatement::ShowVariable { .. }
+        | SqlStatement::ExplainTable { .. } => true,
+        SqlStatement::Explain { statement, .. } => is_reading_sql(statement),
+        _ => false,
+    }
+}
+
+/// Before anything recursive looks at the text.
+fn check_size(text: &str, limits: SqlLimits) -> Result<(), QueryError> {
+    if text.len() > limits.text_bytes {
+        let reason = format!("the statement has {} bytes, at most {} are answered", text.len(), limits.text_bytes);
+        return Err(QueryError::Refused(reason));
+    }
+    let tokens = Tokenizer::new(&GenericDialect {}, text).tokenize();
+    let tokens = tokens.map_err(|e| QueryError::Refused(e.to_string()))?;
+    let (mut operators, mut depth, mut deepest) = (0_usize, 0_usize, 0_usize);
+    for token in &tokens {
+        match token {
+            Token::LParen | Token::LBracket | Token::LBrace => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            Token::RParen | Token::RBracket | Token::RBrace => depth = depth.saturating_sub(1),
+            Token::Word(word)
+                if word.quote_style.is_none() && LEVELS.iter().any(|l| word.value.eq_ignore_ascii_case(l)) =>
+            {
+                operators += 1;
+            }
+            Token::Word(_)
+            | Token::Whitespace(_)
+            | Token::Number(..)
+            | Token::SingleQuotedString(_)
+            | Token::DoubleQuotedString(_)
+            | Token::Comma
+            | Token::Period
+            | Token::SemiColon
+            | Token::EOF => {}
+            _ => operators += 1,
+        }
+    }
+    if operators > limits.operators {
+        let reason = format!("the statement has {operators} operators, at most {} are answered", limits.operators);
+        return Err(QueryError::Refused(reason));
+    }
+    if deepest > limits.nesting {
+        let reason = format!("the statement nests {deepest} parentheses, at most {} are answered", limits.nesting);
+        return Err(QueryError::Refused(reason));
+    }
+    Ok(())
+}
+
+/// Words that add a level to an expression or a plan.
+const LEVELS: [&str; 16] = [
+    "AND",
+    "OR",
+    "NOT",
+    "LIKE",
+    "ILIKE",
+    "IS",
+    "BETWEEN",
+    "CASE",
+    "WHEN",
+    "JOIN",
+    "UNION",
+    "INTERSECT",
+    "EXCEPT",
+    "SELECT",
+    "WITH",
+    "XOR",
+];

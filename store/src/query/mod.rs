@@ -1,0 +1,31 @@
+//! Reading the lake with DataFusion: committed and hot rows as one table, sorted, pruned, pinned; one door for SQL.
+//!
+//! [`Lake::session`](crate::Lake::session) gives a `SessionContext` with every table, over the files that were live at
+//! that moment, and the views `electricity` and `water` (one row a meter and time), `electricity_latest`,
+//! `water_latest` and `latest`. [`sql`] is the only way in for SQL that a person or a tool typed.
+//!
+//! It leaves out writing, and what derived tables mean.
+//!
+//! | file | module |
+//! |---|---|
+//! | statistics, pruning and grouping of a pinned list of files | `files` |
+//! | the table over files and hot rows | `provider` |
+//! | rows of the journal's tail | `hot` |
+//! | one row out of repeats, complements and revisions | `merge`, as a plan in `resolve` |
+//! | session and views | `session` |
+//! | SQL from users | `door` |
+
+mod door;
+mod error;
+mod files;
+mod hot;
+mod merge;
+mod provider;
+mod resolve;
+mod session;
+
+pub use door::{SqlLimits, SqlResult, sql};
+pub use error::QueryError;
+pub use provider::LakeTable;
+pub use resolve::{Keep, ResolveNode};
+pub use session::{LakeSession, ReadOptions};

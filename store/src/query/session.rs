@@ -1,0 +1,268 @@
+//! A session over the lake as it is at one moment: tables, views, limits.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock, RwLock};
+
+use async_trait::async_trait;
+use datafusion::catalog::Session;
+use datafusion::common::{Result as DfResult, exec_err};
+use datafusion::datasource::{ViewTable, provider_as_source};
+use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::cache::DefaultCache;
+use datafusion::execution::cache::cache_manager::{CacheManagerConfig, FileMetadataCache};
+use datafusion::execution::context::{QueryPlanner, SessionContext};
+use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool, TrackConsumersPool};
+use datafusion::execution::object_store::{ObjectStoreRegistry, ObjectStoreUrl};
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::logical_expr::{Extension, LogicalPlan, LogicalPlanBuilder};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
+use datafusion::prelude::{SessionConfig, col, lit};
+use meterlake_model::Commodity;
+use object_store::ObjectStore;
+use object_store::path::Path;
+use url::Url;
+
+use super::error::QueryError;
+use super::hot::HotTail;
+use super::provider::{COMMIT_SEQ, LakeTable};
+use super::resolve::{Keep, ResolveNode, ResolvePlanner};
+use crate::journal::JournalReader;
+use crate::lake::Lake;
+use crate::schema;
+use crate::table::TableSnapshot;
+
+/// The only store that a session knows: the lake's files, under a name that no user types.
+const STORE: &str = "lake://files/";
+/// Footers of Parquet files that stay in memory, in bytes.
+const METADATA_BYTES: usize = 256 << 20;
+
+/// Footers are the same in every session of a process.
+static METADATA: LazyLock<Arc<FileMetadataCache>> = LazyLock::new(|| Arc::new(DefaultCache::new(METADATA_BYTES)));
+
+/// What a session shows.
+#[derive(Clone)]
+pub struct ReadOptions {
+    /// The journal's folder: rows that are durable and not committed yet are shown, too. `None`: committed rows only.
+    pub journal: Option<PathBuf>,
+    /// Only rows of commits up to this one. Hot rows are left out then.
+    pub commit_seq: Option<i64>,
+    /// The most bytes that sorts, joins and aggregates may hold before they spill or fail.
+    pub memory_bytes: usize,
+    /// Streams that run at once; `None`: one for each core.
+    pub target_partitions: Option<usize>,
+    /// Whether Parquet filters rows while it decodes. Pays for one meter, costs for scans; off for what is billed.
+    pub filter_pushdown: bool,
+    /// Planners of plan nodes that others define.
+    pub planners: Vec<Arc<dyn ExtensionPlanner + Send + Sync>>,
+}
+
+impl Default for ReadOptions {
+    fn default() -> Self {
+        Self {
+            journal: None,
+            commit_seq: None,
+            memory_bytes: 1 << 30,
+            target_partitions: None,
+            filter_pushdown: false,
+            planners: Vec::new(),
+        }
+    }
+}
+
+impl fmt::Debug for ReadOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadOptions")
+            .field("journal", &self.journal)
+            .field("commit_seq", &self.commit_seq)
+            .field("memory_bytes", &self.memory_bytes)
+            .field("target_partitions", &self.target_partitions)
+            .field("filter_pushdown", &self.filter_pushdown)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A session and what it stands on.
+#[derive(Clone)]
+pub struct LakeSession {
+    /// The session.
+    pub context: SessionContext,
+    /// The version of each table.
+    pub versions: BTreeMap<String, i64>,
+    /// The newest journal position whose rows are shown; `None` when hot rows are not.
+    pub journal_position: Option<u64>,
+}
+
+impl Lake {
+    /// A session with every table of the lake at its present version.
+    ///
+    /// # Errors
+    /// When a log or the journal cannot be read, or too many hot rows wait.
+    pub async fn session(&self, options: ReadOptions) -> Result<SessionContext, QueryError> {
+        Ok(self.open_session(options).await?.context)
+    }
+
+    /// As [`Self::session`], with the versions that it stands on.
+    ///
+    /// # Errors
+    /// As [`Self::session`].
+    pub async fn open_session(&self, options: ReadOptions) -> Result<LakeSession, QueryError> {
+        // Tables first, the tail after: a commit in between is then seen in neither or shown as hot, never missed.
+        let names = self.tables().await?;
+        let snapshots = futures::future::try_join_all(names.iter().map(|name| self.snapshot(name))).await?;
+        let tail = match (&options.journal, options.commit_seq) {
+            (Some(dir), None) => read_tail(JournalReader::open(dir), &snapshots).await?,
+            _ => None,
+        };
+        let context = new_context(self, &options)?;
+        let mut versions = BTreeMap::new();
+        let mut tables = HashMap::new();
+        for snapshot in &snapshots {
+            let hot = match &tail {
+                Some(tail) => tail.rows(&snapshot.name, snapshot.journal_position()).map_err(arrow_error)?,
+                None => None,
+            };
+            let store = ObjectStoreUrl::parse(STORE)?;
+            let base = Path::from_absolute_path(self.table_path(&snapshot.name)).map_err(object_error)?;
+            let table = Arc::new(LakeTable::new(snapshot, store, &base, hot)?);
+            let plan = LogicalPlanBuilder::scan(snapshot.name.as_str(), provider_as_source(table.clone()), None)?;
+            match options.commit_seq {
+                Some(pin) if snapshot.schema.index_of(COMMIT_SEQ).is_ok() => {
+                    let plan = plan.filter(col(COMMIT_SEQ).lt_eq(lit(pin)))?.build()?;
+                    context.register_table(snapshot.name.as_str(), Arc::new(ViewTable::new(plan.clone(), None)))?;
+                    tables.insert(snapshot.name.clone(), plan);
+                }
+                _ => {
+                    context.register_table(snapshot.name.as_str(), table)?;
+                    tables.insert(snapshot.name.clone(), plan.build()?);
+                }
+            }
+            versions.insert(snapshot.name.clone(), snapshot.version);
+        }
+        register_views(&context, &tables)?;
+        Ok(LakeSession { context, versions, journal_position: tail.map(|t| t.synced) })
+    }
+}
+
+async fn read_tail(reader: JournalReader, snapshots: &[TableSnapshot]) -> Result<Option<HotTail>, QueryError> {
+    let collected = schema::collected();
+    let fed = snapshots.iter().filter(|s| collected.iter().any(|spec| spec.name == s.name));
+    let Some(furthest) = fed.min_by_key(|s| s.journal_position()) else { return Ok(None) };
+    let (position, table) = (furthest.journal_position(), furthest.name.clone());
+    let read = tokio::task::spawn_blocking(move || HotTail::read(&reader, position, &table));
+    let read = read.await.map_err(|e| QueryError::from(datafusion::error::DataFusionError::External(e.into())))?;
+    read.map(Some)
+}
+
+fn arrow_error(error: arrow::error::ArrowError) -> QueryError {
+    datafusion::error::DataFusionError::from(error).into()
+}
+
+fn object_error(error: object_store::path::Error) -> QueryError {
+    datafusion::error::DataFusionError::External(error.into()).into()
+}
+
+fn new_context(lake: &Lake, options: &ReadOptions) -> Result<SessionContext, QueryError> {
+    let top = std::num::NonZeroUsize::new(3).unwrap_or(std::num::NonZeroUsize::MIN);
+    let pool: Arc<dyn MemoryPool> = Arc::new(TrackConsumersPool::new(FairSpillPool::new(options.memory_bytes), top));
+    let stores = Arc::new(OneStore(RwLock::new(Some(lake.object_store()))));
+    let caches = CacheManagerConfig {
+        file_metadata_cache: Some(METADATA.clone()),
+        metadata_cache_limit: METADATA_BYTES,
+        ..Default::default()
+    };
+    let runtime = RuntimeEnvBuilder::new()
+        .with_memory_pool(pool)
+        .with_object_store_registry(stores)
+        .with_cache_manager(caches)
+        .build_arc()?;
+    let mut config = SessionConfig::new()
+        .with_information_schema(true)
+        .with_parquet_pruning(true)
+        .with_parquet_page_index_pruning(true);
+    if let Some(partitions) = options.target_partitions {
+        config = config.with_target_partitions(partitions.max(1));
+    }
+    let settings = config.options_mut();
+    settings.execution.parquet.pushdown_filters = options.filter_pushdown;
+    settings.execution.parquet.reorder_filters = options.filter_pushdown;
+    // They have a history of wrong rows, and our scans are pruned without them.
+    settings.optimizer.enable_dynamic_filter_pushdown = false;
+    // The files are sorted so that plans need no sort; a repartition that loses the order costs more than it brings.
+    settings.optimizer.prefer_existing_sort = true;
+    let mut planners: Vec<Arc<dyn ExtensionPlanner + Send + Sync>> = vec![Arc::new(ResolvePlanner)];
+    planners.extend(options.planners.iter().cloned());
+    let state = SessionStateBuilder::new()
+        .with_config(config)
+        .with_runtime_env(runtime)
+        .with_default_features()
+        .with_query_planner(Arc::new(LakePlanner(planners)))
+        .build();
+    Ok(SessionContext::new_with_state(state))
+}
+
+fn register_views(context: &SessionContext, tables: &HashMap<String, LogicalPlan>) -> Result<(), QueryError> {
+    let mut latest: Option<LogicalPlanBuilder> = None;
+    for commodity in Commodity::ALL {
+        let Some(plan) = tables.get(schema::readings_name(commodity)) else { continue };
+        let resolved =
+            |keep| LogicalPlan::Extension(Extension { node: Arc::new(ResolveNode::new(plan.clone(), keep)) });
+        context.register_table(commodity.as_str(), Arc::new(ViewTable::new(resolved(Keep::All), None)))?;
+        let last = resolved(Keep::Latest);
+        let name = format!("{commodity}_latest");
+        context.register_table(name.as_str(), Arc::new(ViewTable::new(last.clone(), None)))?;
+        let columns = ["meter_id", "ts", "received_at", "source", "profile", "flags"];
+        let columns = [lit(commodity.as_str()).alias("commodity")].into_iter().chain(columns.map(col));
+        let part = LogicalPlanBuilder::from(last).project(columns)?;
+        latest = Some(match latest {
+            Some(others) => others.union(part.build()?)?,
+            None => part,
+        });
+    }
+    if let Some(latest) = latest {
+        context.register_table("latest", Arc::new(ViewTable::new(latest.build()?, None)))?;
+    }
+    Ok(())
+}
+
+/// Plans our own nodes besides DataFusion's.
+struct LakePlanner(Vec<Arc<dyn ExtensionPlanner + Send + Sync>>);
+
+impl fmt::Debug for LakePlanner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LakePlanner({} planners)", self.0.len())
+    }
+}
+
+#[async_trait]
+impl QueryPlanner for LakePlanner {
+    async fn create_physical_plan(
+        &self,
+        logical_plan: &LogicalPlan,
+        session: &dyn Session,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let planner = DefaultPhysicalPlanner::with_extension_planners(self.0.clone());
+        planner.create_physical_plan(logical_plan, session).await
+    }
+}
+
+/// Knows the lake's files and nothing else: no local file, no bucket can be named by a query.
+#[derive(Debug)]
+struct OneStore(RwLock<Option<Arc<dyn ObjectStore>>>);
+
+impl ObjectStoreRegistry for OneStore {
+    fn register_store(&self, _: &Url, store: Arc<dyn ObjectStore>) -> Option<Arc<dyn ObjectStore>> {
+        // Nothing can be added; what is given comes back.
+        Some(store)
+    }
+
+    fn get_store(&self, url: &Url) -> DfResult<Arc<dyn ObjectStore>> {
+        let store = self.0.read().ok().and_then(|store| store.clone());
+        match store {
+            Some(store) if url.as_str() == STORE => Ok(store),
+            _ => exec_err!("a query reads tables, not `{url}`"),
+        }
+    }
+}
