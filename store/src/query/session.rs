@@ -10,7 +10,7 @@ use datafusion::catalog::Session;
 use datafusion::common::{Result as DfResult, exec_err};
 use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::execution::SessionStateBuilder;
-use datafusion::execution::cache::DefaultCache;
+use datafusion::execution::cache::default_cache::DefaultCache;
 use datafusion::execution::cache::cache_manager::{CacheManagerConfig, FileMetadataCache};
 use datafusion::execution::context::{QueryPlanner, SessionContext};
 use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool, TrackConsumersPool};
