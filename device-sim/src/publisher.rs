@@ -12,11 +12,10 @@ mod pace;
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -84,17 +83,9 @@ impl PublisherOptions {
     }
 }
 
-/// Counts of a running publisher, to be read by others at any time.
+/// Counts of a running publisher, to be read and awaited by others.
 #[derive(Debug, Default)]
-pub struct PublishStats {
-    messages: AtomicU64,
-    readings: AtomicU64,
-    bytes: AtomicU64,
-    acknowledged: AtomicU64,
-    again: AtomicU64,
-    unheard: AtomicU64,
-    reconnects: AtomicU64,
-}
+pub struct PublishStats(watch::Sender<Progress>);
 
 /// Counts of a publisher at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -118,21 +109,17 @@ pub struct Progress {
 impl PublishStats {
     /// The counts now.
     pub fn progress(&self) -> Progress {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Progress {
-            messages: read(&self.messages),
-            readings: read(&self.readings),
-            bytes: read(&self.bytes),
-            acknowledged: read(&self.acknowledged),
-            again: read(&self.again),
-            unheard: read(&self.unheard),
-            reconnects: read(&self.reconnects),
-        }
+        *self.0.borrow()
     }
-}
 
-fn add(counter: &AtomicU64, count: u64) {
-    counter.fetch_add(count, Ordering::Relaxed);
+    /// To await a count.
+    pub fn subscribe(&self) -> watch::Receiver<Progress> {
+        self.0.subscribe()
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Progress)) {
+        self.0.send_modify(change);
+    }
 }
 
 /// A publisher's parts beside its source.
@@ -154,6 +141,14 @@ impl Publisher {
     /// Without pace, ledger or outer stop.
     pub fn new(options: PublisherOptions) -> Self {
         Self { options, pace: Unpaced, ledger: None, stats: Arc::default(), stop: CancellationToken::new() }
+    }
+}
+
+impl<P> Publisher<P> {
+    /// The same, held back by `pace`.
+    pub fn paced<Q: Pace>(self, pace: Q) -> Publisher<Q> {
+        let Self { options, pace: _, ledger, stats, stop } = self;
+        Publisher { options, pace, ledger, stats, stop }
     }
 }
 
@@ -254,9 +249,11 @@ impl<P: Pace> Publisher<P> {
                 } => {}
             }
             let ledger_number = self.ledger.as_mut().map(|ledger| ledger.sent(&message)).transpose()?;
-            add(&self.stats.messages, 1);
-            add(&self.stats.readings, message.readings() as u64);
-            add(&self.stats.bytes, message.payload.len() as u64);
+            self.stats.note(|p| {
+                p.messages += 1;
+                p.readings += message.readings() as u64;
+                p.bytes += message.payload.len() as u64;
+            });
             outbox.push(Entry { topic: message.topic, payload: message.payload, ledger_number });
         }
     }

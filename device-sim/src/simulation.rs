@@ -1,6 +1,8 @@
 //! A fleet and what befalls it: every meter with its true use, register and voltage at any time.
 
-use meterlake_model::{Commodity, Timestamp};
+use std::collections::HashMap;
+
+use meterlake_model::{Commodity, Timestamp, UsagePointId};
 
 use crate::error::SimError;
 use crate::load::DAY_S;
@@ -19,6 +21,7 @@ pub struct Simulation {
     plan: FleetPlan,
     scenario: Scenario,
     points: Vec<Point>,
+    by_id: HashMap<UsagePointId, usize>,
 }
 
 impl Simulation {
@@ -33,7 +36,8 @@ impl Simulation {
         for (index, place) in plan.points().enumerate() {
             points.push(Point::new(&plan, &scenario, index, place)?);
         }
-        let mut simulation = Self { plan, scenario, points };
+        let by_id = points.iter().map(|p| (p.usage_point_id.clone(), p.index)).collect();
+        let mut simulation = Self { plan, scenario, points, by_id };
         simulation.exchange_meters()?;
         Ok(simulation)
     }
@@ -56,6 +60,11 @@ impl Simulation {
     /// The usage point of a place in the plan.
     pub fn point(&self, place: PointRef) -> Option<&Point> {
         self.points.iter().find(|p| p.place == place)
+    }
+
+    /// The usage point of a name.
+    pub fn point_by_id(&self, id: &UsagePointId) -> Option<&Point> {
+        self.points.get(*self.by_id.get(id)?)
     }
 
     /// Seconds between the readings of a usage point.

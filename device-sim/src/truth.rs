@@ -115,7 +115,7 @@ impl Simulation {
 impl<'s> Truth<'s> {
     /// The usage point of a name.
     pub fn point(&self, id: &UsagePointId) -> Option<&'s Point> {
-        self.simulation.points().iter().find(|p| p.usage_point_id == *id)
+        self.simulation.point_by_id(id)
     }
 
     /// The true use of a usage point over `[from, to)` in the unit of its register channel. `None` for a usage point or

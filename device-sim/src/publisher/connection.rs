@@ -1,7 +1,6 @@
 //! The connection to the broker: one task polls the client library and tells the outbox what became of each message.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rumqttc::Outgoing;
@@ -11,7 +10,7 @@ use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, S
 use tokio::task::JoinHandle;
 
 use super::outbox::{Entry, Outbox};
-use super::{PublishStats, PublisherOptions, add};
+use super::{PublishStats, PublisherOptions};
 use crate::error::SimError;
 
 /// Pause before the first new attempt, and the longest.
@@ -84,19 +83,19 @@ async fn poll(mut events: EventLoop, options: PublisherOptions, outbox: Arc<Outb
             Ok(Event::Outgoing(Outgoing::Publish(id))) => outbox.numbered(id),
             Ok(Event::Outgoing(Outgoing::Disconnect)) => return,
             Ok(Event::Incoming(Packet::ConnAck(_))) => {
-                if before {
-                    add(&stats.reconnects, 1);
-                }
-                before = true;
                 pause = BACK_OFF.0;
                 outbox.connected();
+                stats.note(|p| p.reconnects += u64::from(before));
+                before = true;
             }
             Ok(Event::Incoming(Packet::PubAck(ack))) => match ack.reason {
                 PubAckReason::Success | PubAckReason::NoMatchingSubscribers => {
                     let heard = ack.reason == PubAckReason::Success;
                     if outbox.acknowledged(ack.pkid, heard) {
-                        stats.acknowledged.fetch_add(1, Ordering::Relaxed);
-                        add(&stats.unheard, u64::from(!heard));
+                        stats.note(|p| {
+                            p.acknowledged += 1;
+                            p.unheard += u64::from(!heard);
+                        });
                     }
                 }
                 reason => {
@@ -106,7 +105,7 @@ async fn poll(mut events: EventLoop, options: PublisherOptions, outbox: Arc<Outb
             Ok(_) => {}
             Err(error) => {
                 let again = outbox.broken(|| forget(&mut events));
-                add(&stats.again, again);
+                stats.note(|p| p.again += again);
                 if let Some(refusal) = for_good(&address, &error) {
                     return outbox.fail(refusal);
                 }

@@ -132,19 +132,15 @@ async fn cut_while_publishing(broker: SocketAddr) {
     let mut publisher = publisher(proxy.address());
     // Slow enough that each cut finds something under way.
     publisher.options.rate = Some(1000.0);
-    let stats = Arc::clone(&publisher.stats);
+    let mut progress = publisher.stats.subscribe();
     let publishing = tokio::spawn(publisher.publish(stream::iter(messages.clone())));
     let cutting = async {
         for nth in 1..=5 {
             // Somewhere in the middle of what is under way.
-            while stats.progress().acknowledged < nth * 150 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
+            progress.wait_for(|p| p.acknowledged >= nth * 150).await.unwrap();
             proxy.cut();
             proxy.restore();
-            while stats.progress().reconnects < nth {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
+            progress.wait_for(|p| p.reconnects >= nth).await.unwrap();
         }
     };
     tokio::time::timeout(PATIENCE, cutting).await.unwrap();
@@ -158,25 +154,13 @@ async fn cut_while_publishing(broker: SocketAddr) {
 async fn the_pace_holds_back_what_is_not_yet_dealt_with() {
     let broker = EmbeddedBroker::start(&BrokerOptions::default()).await.unwrap();
     let (durable, watch) = watch::channel(0);
-    let publisher = publisher(broker.address());
-    let publisher = Publisher {
-        pace: Ahead { durable: watch, messages: 10 },
-        options: publisher.options,
-        ledger: None,
-        stats: publisher.stats,
-        stop: publisher.stop,
-    };
-    let stats = Arc::clone(&publisher.stats);
+    let publisher = publisher(broker.address()).paced(Ahead { durable: watch, messages: 10 });
+    let mut progress = publisher.stats.subscribe();
     let publishing = tokio::spawn(publisher.publish(stream::iter(messages(2, 24))));
     for step in [0, 50, 120] {
         durable.send_replace(step);
-        let held = async {
-            while stats.progress().acknowledged < step + 10 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, held).await.unwrap();
-        assert_eq!(stats.progress().messages, step + 10);
+        let held = progress.wait_for(|p| p.acknowledged >= step + 10);
+        assert_eq!(tokio::time::timeout(PATIENCE, held).await.unwrap().unwrap().messages, step + 10);
     }
     drop(durable);
     assert_eq!(tokio::time::timeout(PATIENCE, publishing).await.unwrap().unwrap().unwrap().acknowledged, 192);
