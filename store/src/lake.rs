@@ -135,11 +135,6 @@ impl Lake {
         let mut logs = self.inner.logs.lock().await;
         logs.entry(table.to_owned()).or_insert_with(|| Arc::new(Mutex::new(log))).clone()
     }
-
-    /// Forgets what was read of a table, so that it is replayed from its checkpoint when next used.
-    pub(crate) async fn forget(&self, table: &str) {
-        self.inner.logs.lock().await.remove(table);
-    }
 }
 
 fn is_name(table: &str) -> bool {

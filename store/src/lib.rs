@@ -6,7 +6,9 @@
 
 mod actions;
 mod commit;
+pub mod compact;
 mod delta_schema;
+pub mod doctor;
 pub mod durable;
 mod error;
 pub mod journal;
@@ -14,6 +16,7 @@ mod lake;
 mod log;
 mod parquet_file;
 mod read;
+pub mod registry;
 pub mod query;
 pub mod schema;
 mod stats;
@@ -21,7 +24,9 @@ pub mod table;
 mod write;
 
 pub use commit::{CommitReport, Committer};
+pub use compact::{CompactOptions, CompactReport};
 pub use error::StoreError;
 pub use lake::Lake;
+pub use registry::Imported;
 pub use table::{ColumnRange, DataFile, TableSnapshot, TableSpec};
 pub use write::{PartitionKey, Replaced};

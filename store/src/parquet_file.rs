@@ -32,7 +32,7 @@ const CREATED_BY: &str = "meterlake version 1.0.0 (build 1)";
 
 /// How hard to compress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effort {
+pub(crate) enum Effort {
     /// For files that will soon be merged.
     Open,
     /// For files that stay.

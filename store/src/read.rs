@@ -19,7 +19,7 @@ use parquet::file::page_index::column_index::ColumnIndexMetaData;
 
 use crate::error::StoreError;
 use crate::log::Log;
-use crate::table::DataFile;
+use crate::table::{DataFile, TableSnapshot};
 use crate::write::file_schema;
 
 /// Bytes of a file, by ranges.
@@ -58,13 +58,13 @@ fn external(source: object_store::Error) -> ParquetError {
 
 /// Opens a file of the table; columns have the table's types.
 pub(crate) async fn open(
-    log: &Log,
+    store: &Arc<dyn ObjectStore>,
+    state: &TableSnapshot,
     file: &DataFile,
     index: PageIndexPolicy,
 ) -> Result<ParquetRecordBatchStreamBuilder<StoredFile>, StoreError> {
-    let state = log.state();
     let schema: SchemaRef = file_schema(&state.schema, &state.partition_by);
-    let stored = StoredFile { store: log.store().clone(), path: Path::from(file.path.as_str()), size: file.size };
+    let stored = StoredFile { store: store.clone(), path: Path::from(file.path.as_str()), size: file.size };
     let options = ArrowReaderOptions::new().with_schema(schema).with_page_index_policy(index);
     ParquetRecordBatchStreamBuilder::new_with_options(stored, options)
         .await
@@ -80,7 +80,7 @@ pub(crate) async fn pages_with(
     columns: &[&str],
 ) -> Result<ParquetRecordBatchStream<StoredFile>, StoreError> {
     let wrap = |source| StoreError::parquet(&log.state().name, &file.path, source);
-    let builder = open(log, file, PageIndexPolicy::Optional).await?;
+    let builder = open(log.store(), log.state(), file, PageIndexPolicy::Optional).await?;
     let leaf = builder.parquet_schema().columns().iter().position(|c| c.name() == column);
     let mask = ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied());
     let selection = leaf.map(|leaf| selection(builder.metadata(), leaf, texts));

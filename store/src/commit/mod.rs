@@ -14,7 +14,7 @@
 //! # let dir = tempfile::tempdir()?;
 //! let lake = Lake::open(dir.path())?;
 //! let mut committer = Committer::open(&lake).await?;
-//! committer.push(1, Arc::new(ReadingBatch::default()))?;
+//! committer.push(1, Arc::new(ReadingBatch::default()));
 //! assert_eq!(committer.flush().await?.position, 1);
 //! assert_eq!(committer.position(), 1);
 //! # Ok(()) }
@@ -24,7 +24,7 @@ mod known;
 mod months;
 mod others;
 mod readings;
-mod revisions;
+pub(crate) mod revisions;
 mod table;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -78,6 +78,11 @@ pub struct CommitReport {
 }
 
 impl CommitReport {
+    /// Whether no table got a row and none was dropped.
+    pub fn is_empty(&self) -> bool {
+        *self == Self { position: self.position, ..Self::default() }
+    }
+
     fn add(&mut self, other: Self) {
         self.stored += other.stored;
         self.duplicates += other.duplicates;
@@ -100,6 +105,8 @@ pub struct Committer {
     last: u64,
     /// Of flushes that failed half-way.
     carried: CommitReport,
+    /// The records that came are not all that the journal holds.
+    broken: Option<String>,
 }
 
 impl Committer {
@@ -121,6 +128,7 @@ impl Committer {
             pending_rows: 0,
             last,
             carried: CommitReport::default(),
+            broken: None,
         })
     }
 
@@ -134,24 +142,21 @@ impl Committer {
         self.tables.iter().map(CommittedTable::position).min().unwrap_or(0)
     }
 
-    /// Takes the next record. One that every table holds already is passed over.
-    ///
-    /// # Errors
-    /// `Refused` when records between the tables and this one are missing, or it is not newer than the last.
-    pub fn push(&mut self, position: u64, batch: Arc<ReadingBatch>) -> Result<(), StoreError> {
+    /// Takes the next record. One that every table holds already is passed over. When a record is missing before this
+    /// one, or it is not newer than the last, then every flush from here on refuses to go on.
+    pub fn push(&mut self, position: u64, batch: Arc<ReadingBatch>) {
         if position <= self.position() && self.pending.is_empty() {
-            return Ok(());
+            return;
         }
         if position != self.last + 1 {
-            let reason = format!("journal record {} is missing before record {position}", self.last + 1);
-            let lagging = self.tables.iter().min_by_key(|t| t.position()).map_or("", CommittedTable::name);
-            return Err(StoreError::refused(lagging, reason));
+            let reason = format!("journal record {} was expected, record {position} came", self.last + 1);
+            self.broken.get_or_insert(reason);
+            return;
         }
         self.last = position;
         self.pending_bytes += size(&batch);
         self.pending_rows += batch.reading_count();
         self.pending.push_back((position, batch));
-        Ok(())
     }
 
     /// Reading rows that wait.
@@ -168,8 +173,12 @@ impl Committer {
     /// tables then say, so it can simply be called again.
     ///
     /// # Errors
-    /// When a table could not be written or read back, or another writer was there.
+    /// When a table could not be written or read back, another writer was there, or a record is missing.
     pub async fn flush(&mut self) -> Result<CommitReport, StoreError> {
+        if let Some(reason) = &self.broken {
+            let lagging = self.tables.iter().min_by_key(|t| t.position()).map_or("", CommittedTable::name);
+            return Err(StoreError::refused(lagging, reason.clone()));
+        }
         let records: Arc<[Record]> = self.pending.iter().cloned().collect();
         let (lake, last) = (&self.lake, self.last);
         let flushes = self.tables.iter_mut().map(|table| table.flush(lake, records.clone(), last));

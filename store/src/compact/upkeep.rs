@@ -1,0 +1,183 @@
+//! Checkpoints of a table's log, and the removal of files that no version needs any more.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use deltalake_core::DeltaTable;
+use deltalake_core::protocol::checkpoints::{cleanup_expired_logs_for, create_checkpoint};
+use deltalake_core::table::state::DeltaTableState;
+use futures::{StreamExt, TryStreamExt};
+use meterlake_model::Timestamp;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt as _};
+use serde::Deserialize;
+
+use crate::error::StoreError;
+use crate::lake::{Lake, list_data};
+use crate::log::Log;
+
+/// A checkpoint is made after so many commits.
+const CHECKPOINT_COMMITS: i64 = 20;
+/// Commits older than this that a checkpoint covers are removed.
+const LOG_KEEP: Duration = Duration::from_secs(30 * 86_400);
+/// Files that left the table are kept so long: a reader may still be at an older version.
+const FILE_KEEP: Duration = Duration::from_secs(7 * 86_400);
+/// Clocks may be set back by so much without harm.
+const CLOCK_SLACK_S: i64 = 3600;
+
+#[derive(Deserialize)]
+struct LastCheckpoint {
+    version: i64,
+}
+
+impl Lake {
+    /// Writes a checkpoint of the log when many commits came since the last, and removes commits of more than 30 days
+    /// ago that it covers. Tells whether it did.
+    ///
+    /// # Errors
+    /// When the log cannot be read or written.
+    pub async fn checkpoint(&self, table: &str) -> Result<bool, StoreError> {
+        let mut log = self.locked(table).await?;
+        log.refresh().await?;
+        let version = log.state().version;
+        if version - last_checkpoint(&log).await? < CHECKPOINT_COMMITS {
+            return Ok(false);
+        }
+        let delta = |source| StoreError::delta(table, source);
+        let mut whole = DeltaTable::new(log.log_store().clone());
+        whole.load().await.map_err(delta)?;
+        create_checkpoint(&whole, None).await.map_err(delta)?;
+        let keep_from = Timestamp::now().plus_seconds(-seconds(LOG_KEEP)).micros().div_euclid(1000);
+        let covered = u64::try_from(version).unwrap_or(0);
+        cleanup_expired_logs_for(covered, log.log_store().as_ref(), keep_from, None).await.map_err(delta)?;
+        Ok(true)
+    }
+
+    /// Removes files that left the table more than 7 days ago, and those that old that never were in it (what a crash
+    /// left). Gives their number.
+    ///
+    /// # Errors
+    /// `Refused` when the clock cannot be trusted: the log is from the future, or its last commits jump by more than
+    /// the 7 days.
+    pub async fn vacuum(&self, table: &str) -> Result<usize, StoreError> {
+        self.vacuum_as_of(table, Timestamp::now(), FILE_KEEP).await
+    }
+
+    /// As [`Self::vacuum`], at another present and with another age.
+    ///
+    /// # Errors
+    /// As [`Self::vacuum`].
+    pub async fn vacuum_as_of(&self, table: &str, now: Timestamp, keep: Duration) -> Result<usize, StoreError> {
+        let mut log = self.locked(table).await?;
+        log.refresh().await?;
+        let before = now.plus_seconds(-seconds(keep)).micros();
+        let mut needed: HashSet<String> = log.state().files.iter().map(|f| f.path.clone()).collect();
+        needed.extend(recently_removed(&log, before).await?);
+        let old = list_data(&log).await?.into_iter().filter(|object| {
+            let path = object.location.as_ref();
+            object.last_modified.timestamp_micros() < before && path.ends_with(".parquet") && !needed.contains(path)
+        });
+        let paths: Vec<Path> = old.map(|object| object.location).collect();
+        let count = paths.len();
+        if count == 0 {
+            return Ok(0);
+        }
+        let store = log.store().clone();
+        drop(log);
+        let times = self.commit_times().await?;
+        if let Some(reason) = clock_fault(times, now.unix_seconds(), seconds(keep)) {
+            return Err(StoreError::refused(table, format!("{count} old files are kept: {reason}")));
+        }
+        let removal = store.delete_stream(futures::stream::iter(paths.into_iter().map(Ok)).boxed());
+        let removed: Result<Vec<_>, _> = removal.try_collect().await;
+        removed.map_err(|source| StoreError::storage(format!("remove old files of {table}"), source))?;
+        Ok(count)
+    }
+
+    /// When commits were made, of all tables, in seconds since 1970.
+    async fn commit_times(&self) -> Result<Vec<i64>, StoreError> {
+        let mut times = Vec::new();
+        for table in self.tables().await? {
+            let store = self.locked(&table).await?.store().clone();
+            let prefix = Path::from("_delta_log");
+            let objects: Result<Vec<_>, _> = store.list(Some(&prefix)).try_collect().await;
+            let objects = objects.map_err(|source| StoreError::storage(format!("list the log of {table}"), source))?;
+            let commits = objects.iter().filter(|o| o.location.as_ref().ends_with(".json"));
+            times.extend(commits.map(|o| o.last_modified.timestamp()));
+        }
+        Ok(times)
+    }
+}
+
+fn seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// The version of the last checkpoint; -1 before the first.
+async fn last_checkpoint(log: &Log) -> Result<i64, StoreError> {
+    let path = Path::from("_delta_log/_last_checkpoint");
+    let what = || format!("read {}/{path}", log.state().name);
+    let bytes = match log.store().get(&path).await {
+        Ok(found) => found.bytes().await.map_err(|source| StoreError::storage(what(), source))?,
+        Err(object_store::Error::NotFound { .. }) => return Ok(-1),
+        Err(source) => return Err(StoreError::storage(what(), source)),
+    };
+    // A damaged hint only costs a checkpoint more.
+    Ok(serde_json::from_slice::<LastCheckpoint>(&bytes).map_or(-1, |hint| hint.version))
+}
+
+/// Files that left the table at or after `before`.
+async fn recently_removed(log: &Log, before: i64) -> Result<Vec<String>, StoreError> {
+    let delta = |source| StoreError::delta(&log.state().name, source);
+    let state = DeltaTableState::try_new(log.log_store().as_ref(), None).await.map_err(delta)?;
+    let mut tombstones = state.all_tombstones(log.log_store().as_ref());
+    let mut recent = Vec::new();
+    while let Some(tombstone) = tombstones.next().await {
+        let tombstone = tombstone.map_err(delta)?;
+        let removed_at = tombstone.deletion_timestamp().map_or(i64::MAX, |ms| ms.saturating_mul(1000));
+        if removed_at >= before {
+            recent.push(tombstone.path().into_owned());
+        }
+    }
+    Ok(recent)
+}
+
+/// Why the age of files cannot be told by the clock: it must have run steadily for as long, and commits tell.
+fn clock_fault(mut commits: Vec<i64>, now: i64, keep: i64) -> Option<String> {
+    commits.sort_unstable();
+    let newest = *commits.last()?;
+    if now < newest - CLOCK_SLACK_S {
+        return Some(format!("the last commit is {} s in the future", newest - now));
+    }
+    // Walk back while commits follow each other; a jump of the clock is a gap among them, or the one up to now.
+    let mut steady_since = now;
+    for at in commits.into_iter().rev() {
+        let gap = steady_since - at;
+        if gap > keep {
+            return Some(format!("the clock jumped by {gap} s, or nothing was committed for so long"));
+        }
+        steady_since = at;
+        if now - steady_since > keep {
+            break;
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_is_trusted_only_while_commits_follow_each_other() {
+        let day = 86_400;
+        let check = |commits: &[i64], now| clock_fault(commits.iter().map(|d| d * day).collect(), now * day, 7 * day);
+        assert_eq!(check(&[0, 3, 6, 9, 12], 13), None);
+        assert_eq!(check(&[], 13), None);
+        assert_eq!(check(&[12], 13), None, "a young lake");
+        assert!(check(&[0, 3, 6, 9, 12], 52).unwrap().contains("jumped"), "it jumps before any commit");
+        assert!(check(&[0, 3, 6, 46, 47], 48).unwrap().contains("jumped"), "it jumped two days ago");
+        assert_eq!(check(&[0, 6, 46, 50, 54], 54), None, "by now it has run steadily for longer");
+        assert!(check(&[0, 3, 6], 2).unwrap().contains("future"));
+    }
+}

@@ -1,0 +1,103 @@
+//! The six tables of the registry.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema};
+
+use crate::schema::instant;
+use crate::table::TableSpec;
+
+const AMOUNT: DataType = DataType::Decimal128(18, 6);
+
+/// All six, `usage_points` last: it makes a revision exist.
+pub fn registry_tables() -> [TableSpec; 6] {
+    [installation_channels(), installations(), customers(), network(), meters(), usage_points()]
+}
+
+/// Places of supply; key (revision, usage_point_id).
+pub fn usage_points() -> TableSpec {
+    let fields = vec![
+        required("usage_point_id", DataType::Utf8),
+        required("commodity", DataType::Utf8),
+        required("zone", DataType::Utf8),
+        optional("customer_id", DataType::Utf8),
+        optional("node_id", DataType::Utf8),
+        required("class", DataType::Utf8),
+        required("place", DataType::Utf8),
+        required("billing_day", DataType::Int32),
+        required("active", DataType::Boolean),
+        required("continuous_use", DataType::Boolean),
+        optional("nominal_voltage_v", DataType::Decimal128(9, 1)),
+    ];
+    spec("usage_points", fields, &["revision", "usage_point_id"])
+}
+
+/// Meters; key (revision, meter_id).
+pub fn meters() -> TableSpec {
+    let fields = vec![
+        required("meter_id", DataType::Utf8),
+        required("commodity", DataType::Utf8),
+        optional("serial", DataType::Utf8),
+        required("model", DataType::Utf8),
+    ];
+    spec("meters", fields, &["revision", "meter_id"])
+}
+
+/// Which meter was where from when to when, half-open; key (revision, installation).
+pub fn installations() -> TableSpec {
+    let fields = vec![
+        required("installation", DataType::Int32),
+        required("meter_id", DataType::Utf8),
+        required("usage_point_id", DataType::Utf8),
+        optional("installed_at", instant()),
+        optional("removed_at", instant()),
+    ];
+    spec("installations", fields, &["revision", "installation"])
+}
+
+/// How an installation's readings become use; key (revision, installation, channel).
+pub fn installation_channels() -> TableSpec {
+    let fields = vec![
+        required("installation", DataType::Int32),
+        required("channel", DataType::Utf8),
+        required("meter_id", DataType::Utf8),
+        required("multiplier", AMOUNT),
+        optional("digits", DataType::Int32),
+        required("resolution", AMOUNT),
+        required("interval_s", DataType::Int64),
+        optional("capacity_per_hour", AMOUNT),
+        optional("start_register", AMOUNT),
+        optional("end_register", AMOUNT),
+    ];
+    spec("installation_channels", fields, &["revision", "installation"])
+}
+
+/// Who is billed; key (revision, customer_id).
+pub fn customers() -> TableSpec {
+    let fields = vec![required("customer_id", DataType::Utf8), required("name", DataType::Utf8)];
+    spec("customers", fields, &["revision", "customer_id"])
+}
+
+/// What stands above usage points; key (revision, node_id).
+pub fn network() -> TableSpec {
+    let fields = vec![
+        required("node_id", DataType::Utf8),
+        required("kind", DataType::Utf8),
+        optional("parent_id", DataType::Utf8),
+        required("name", DataType::Utf8),
+    ];
+    spec("network", fields, &["revision", "node_id"])
+}
+
+fn spec(name: &'static str, fields: Vec<Field>, sort_by: &'static [&'static str]) -> TableSpec {
+    let fields: Vec<Field> = [required("revision", DataType::Int64)].into_iter().chain(fields).collect();
+    TableSpec { name, schema: Arc::new(Schema::new(fields)), partition_by: &[], sort_by }
+}
+
+fn required(name: &str, kind: DataType) -> Field {
+    Field::new(name, kind, false)
+}
+
+fn optional(name: &str, kind: DataType) -> Field {
+    Field::new(name, kind, true)
+}
