@@ -20,7 +20,8 @@ pub(crate) mod profiles;
 mod run;
 mod usage;
 
-pub use derive::UsageDeriveExec;
+pub use derive::{UsageDerive, UsageDeriveExec, UsageDerivePlanner};
+pub use usage::explain_usage;
 
 /// Runs one job and takes it down in `job_runs`.
 ///

@@ -227,16 +227,7 @@ pub fn job_runs() -> TableSpec {
 
 /// All tables of this crate.
 pub fn all() -> [TableSpec; 8] {
-    [
-        usage_spans(),
-        findings(),
-        billing_runs(),
-        billing_reads(),
-        alerts(),
-        alert_events(),
-        profiles(),
-        job_runs(),
-    ]
+    [usage_spans(), findings(), billing_runs(), billing_reads(), alerts(), alert_events(), profiles(), job_runs()]
 }
 
 fn spec(

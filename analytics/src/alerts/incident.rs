@@ -172,10 +172,6 @@ mod tests {
 
     #[test]
     fn an_incident_takes_in_who_comes_later_and_stands_while_its_meters_do() {
-        check(
-            &[(0, 0, None), (1, 0, None), (2, 3, None), (3, 40, Some(50))],
-            6,
-            &[(0, None, 4)],
-        );
+        check(&[(0, 0, None), (1, 0, None), (2, 3, None), (3, 40, Some(50))], 6, &[(0, None, 4)]);
     }
 }

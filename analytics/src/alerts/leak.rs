@@ -155,11 +155,8 @@ impl Walk<'_> {
 fn opened(window: &VecDeque<HourUse>, now: Timestamp, rules: &LeakRules) -> Episode {
     let start = window.front().map_or(now, |h| h.start);
     let smallest = window.iter().map(|h| h.volume).min().unwrap_or_default();
-    let evidence = window.iter().take(MAX_EVIDENCE).map(|h| EvidenceRow {
-        ts: h.start,
-        value: per_hour(h.volume),
-        what: "hour",
-    });
+    let evidence =
+        window.iter().take(MAX_EVIDENCE).map(|h| EvidenceRow { ts: h.start, value: per_hour(h.volume), what: "hour" });
     Episode {
         rule: Rule::Leak,
         severity: Severity::Suspect,
@@ -191,7 +188,11 @@ pub fn leaking_days(
     zone: &Zone,
     rules: &LeakRules,
 ) -> Vec<(CivilDay, Amount)> {
-    days(hours, zone, rules).into_iter().filter(|d| d.verdict == Verdict::Leaking).map(|d| (d.day, d.smallest)).collect()
+    days(hours, zone, rules)
+        .into_iter()
+        .filter(|d| d.verdict == Verdict::Leaking)
+        .map(|d| (d.day, d.smallest))
+        .collect()
 }
 
 #[derive(PartialEq, Eq, Clone, Copy)]

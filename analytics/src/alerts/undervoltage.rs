@@ -17,11 +17,20 @@ pub enum VoltageProfile {
     Gb12325,
     /// ANSI C84.1, service voltage: range A (−5 %), range B (−8.33 %).
     AnsiC84,
+    /// Limits of one's own.
+    Own {
+        /// Voltage between phase and neutral where the registry names none, in 0.1 V.
+        nominal_dv: i64,
+        /// Lower limit in ‰ of nominal.
+        low_permille: u16,
+        /// Below this it is severe, in ‰ of nominal.
+        severe_permille: u16,
+    },
 }
 
 impl VoltageProfile {
-    /// All profiles.
-    pub const ALL: [Self; 3] = [Self::En50160, Self::Gb12325, Self::AnsiC84];
+    /// All profiles that have a name.
+    pub const NAMED: [Self; 3] = [Self::En50160, Self::Gb12325, Self::AnsiC84];
 
     /// The name in configuration.
     pub const fn as_str(self) -> &'static str {
@@ -29,12 +38,13 @@ impl VoltageProfile {
             Self::En50160 => "EN 50160",
             Self::Gb12325 => "GB/T 12325",
             Self::AnsiC84 => "ANSI C84.1",
+            Self::Own { .. } => "own",
         }
     }
 
-    /// Reads [`Self::as_str`] back.
+    /// Reads the name of a named one back.
     pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|p| p.as_str() == text)
+        Self::NAMED.into_iter().find(|p| p.as_str() == text)
     }
 
     /// Voltage between phase and neutral where the registry names none, in 0.1 V.
@@ -43,17 +53,19 @@ impl VoltageProfile {
             Self::En50160 => 2300,
             Self::Gb12325 => 2200,
             Self::AnsiC84 => 1200,
+            Self::Own { nominal_dv, .. } => nominal_dv,
         }
     }
 
     /// Lower limit and the limit below which it is severe, in ‰ of nominal.
-    const fn low_permille(self, phases: usize) -> (i64, i64) {
+    fn low_permille(self, phases: usize) -> (i64, i64) {
         match self {
             Self::En50160 => (900, 850),
             Self::Gb12325 if phases > 1 => (930, 880),
             Self::Gb12325 => (900, 850),
             // 114 V and 110 V of 120 V; limits are rounded up to 0.1 V, so that 916 ‰ of 120 V is 110.0 V.
             Self::AnsiC84 => (950, 916),
+            Self::Own { low_permille, severe_permille, .. } => (i64::from(low_permille), i64::from(severe_permille)),
         }
     }
 }
@@ -135,7 +147,11 @@ pub fn find(
 /// What a reading says to one rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
-    Bad { lowest_dv: i64, limit_dv: i64, severe: bool },
+    Bad {
+        lowest_dv: i64,
+        limit_dv: i64,
+        severe: bool,
+    },
     Between,
     Good,
     /// Nothing to judge by.

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use datafusion::error::DataFusionError;
 use meterlake_model::registry::{Installation, UsagePoint};
 use meterlake_model::{Amount, Commodity, MeterId, NodeId, Quality, Timestamp, Zone, month_key};
-use meterlake_store::schema::readings_name;
 use meterlake_store::PartitionKey;
+use meterlake_store::schema::readings_name;
 
 use super::groups::{Group, Groups};
 use super::run::{Output, Run, month_partition};

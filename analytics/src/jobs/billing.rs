@@ -109,10 +109,7 @@ pub(super) async fn derive(run: &Run<'_>) -> Result<Output, JobError> {
 }
 
 /// The installations that have a channel: what its spans name by index.
-fn with_channel<'a>(
-    installations: &[&'a Installation],
-    channel: Channel,
-) -> impl Iterator<Item = &'a Installation> {
+fn with_channel<'a>(installations: &[&'a Installation], channel: Channel) -> impl Iterator<Item = &'a Installation> {
     installations.iter().copied().filter(move |i| i.channels.iter().any(|c| c.channel == channel))
 }
 

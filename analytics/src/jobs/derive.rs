@@ -31,7 +31,7 @@ pub(crate) type Outages = HashMap<MeterId, Vec<(Timestamp, Timestamp)>>;
 
 /// All that the walk goes by beside the rows.
 #[derive(Debug)]
-pub struct DeriveInput {
+pub(crate) struct DeriveInput {
     /// Which readings come.
     pub(crate) commodity: Commodity,
     /// Which meter served whom.

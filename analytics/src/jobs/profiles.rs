@@ -38,16 +38,14 @@ pub(super) async fn derive(run: &Run<'_>) -> Result<Output, JobError> {
     let mut by_month: BTreeMap<CivilDay, Vec<ProfileRow>> = months.iter().map(|m| (*m, Vec::new())).collect();
     while let Some(group) = groups.next(run).await? {
         let [point, channel] = group.key.as_slice() else { continue };
-        let (Some(point), Some(channel)) =
-            (run.registry.usage_points.get(point.as_str()), Channel::by_name(channel))
+        let (Some(point), Some(channel)) = (run.registry.usage_points.get(point.as_str()), Channel::by_name(channel))
         else {
             continue;
         };
         let slots = slots(&group).map_err(|e| run.failed(e))?;
         for (month, rows) in &mut by_month {
             let days = u16::try_from(month.plus_months(1).days_since(*month)).unwrap_or(31);
-            let (from, to) =
-                (point.zone.start_of_day(*month), point.zone.start_of_day(month.plus_months(1)));
+            let (from, to) = (point.zone.start_of_day(*month), point.zone.start_of_day(month.plus_months(1)));
             let begin = slots.partition_point(|s| s.start < from);
             let end = slots.partition_point(|s| s.start < to);
             let here = slots[begin..end].iter().copied();

@@ -135,10 +135,7 @@ impl<'a> Run<'a> {
     }
 
     /// Runs a query of `sql/` and gives its rows as they come.
-    pub(super) async fn stream(
-        &self,
-        sql: &str,
-    ) -> Result<SendableRecordBatchStream, JobError> {
+    pub(super) async fn stream(&self, sql: &str) -> Result<SendableRecordBatchStream, JobError> {
         let frame = self.session().sql(sql).await.map_err(|e| self.failed(e))?;
         frame.execute_stream().await.map_err(|e| self.failed(e))
     }
@@ -151,7 +148,8 @@ impl<'a> Run<'a> {
     ) -> Result<SendableRecordBatchStream, JobError> {
         let instant = |t: Timestamp| ScalarValue::TimestampMicrosecond(Some(t.micros()), Some("UTC".into()));
         let parameters = ParamValues::from(vec![("from", instant(from)), ("to", instant(to))]);
-        let frame = self.session().sql(sql).await.and_then(|f| f.with_param_values(parameters)).map_err(|e| self.failed(e))?;
+        let frame =
+            self.session().sql(sql).await.and_then(|f| f.with_param_values(parameters)).map_err(|e| self.failed(e))?;
         frame.execute_stream().await.map_err(|e| self.failed(e))
     }
 
@@ -275,17 +273,17 @@ pub(super) fn month_partition(month: &str) -> PartitionKey {
 /// What program derived it.
 const PROGRAM: &str = concat!("meterlake ", env!("CARGO_PKG_VERSION"));
 
-/// The newest position whose rows every readings table holds. A table that was never written to says nothing.
-async fn newest_commit(lake: &Lake) -> Result<i64, JobError> {
-    let mut newest = 0;
-    for commodity in Commodity::ALL {
-        match lake.snapshot(readings_name(commodity)).await {
-            Ok(snapshot) => newest = newest.max(i64::try_from(snapshot.journal_position()).unwrap_or(i64::MAX)),
+/// The newest commit that every table of readings and events holds, so that a run pinned to it can be repeated.
+pub(super) async fn newest_commit(lake: &Lake) -> Result<i64, JobError> {
+    let mut positions = Vec::new();
+    for table in Commodity::ALL.map(readings_name).into_iter().chain(["meter_events"]) {
+        match lake.snapshot(table).await {
+            Ok(snapshot) => positions.push(snapshot.journal_position()),
             Err(StoreError::NoTable(_)) => {}
             Err(e) => return Err(e.into()),
         }
     }
-    Ok(newest)
+    Ok(positions.into_iter().min().map_or(0, |p| i64::try_from(p).unwrap_or(i64::MAX)))
 }
 
 fn whole(count: u64) -> i64 {

@@ -8,16 +8,16 @@ use arrow::compute::cast;
 use arrow::datatypes::{Int8Type, Schema};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Extension, LogicalPlan};
-use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::physical_plan::{ExecutionPlan, displayable, execute_stream};
 use datafusion::prelude::{DataFrame, SessionContext, col};
 use futures::TryStreamExt;
-use meterlake_model::{Commodity, MeterId, Timestamp};
+use meterlake_model::{Commodity, MeterId, Timestamp, Zone};
 use meterlake_store::schema::readings_name;
-use meterlake_store::TableSpec;
+use meterlake_store::{Lake, TableSpec};
 
-use super::JobError;
 use super::derive::{DeriveInput, FINDING, Outages, UsageDerive};
 use super::run::{Month, Output, Run};
+use super::{Job, JobError, JobOptions};
 use crate::tables;
 use crate::tables::read::{Rows, instant_at, other};
 
@@ -76,6 +76,20 @@ pub(crate) async fn plan(
     let node = UsageDerive::new(rows, input)?;
     let plan = LogicalPlan::Extension(Extension { node: Arc::new(node) });
     DataFrame::new(state, plan).create_physical_plan().await
+}
+
+/// The physical plan of the walk over one commodity's readings, as text: what is asked when a run is slow.
+///
+/// # Errors
+/// When there is no registry, or the lake cannot be read.
+pub async fn explain_usage(lake: &Lake, commodity: Commodity) -> Result<String, JobError> {
+    let today = Zone::utc().day_of(Timestamp::now());
+    let options = JobOptions::new(today, today.plus_days(1));
+    let run = Run::begin(lake, Job::Usage, &options).await?;
+    let (registry, rules) = (run.registry.clone(), run.rules.clone());
+    let input = DeriveInput::new(commodity, registry, rules, Arc::default(), run.instants());
+    let plan = plan(run.session(), Arc::new(input)).await.map_err(|e| run.failed(e))?;
+    Ok(displayable(plan.as_ref()).indent(true).to_string())
 }
 
 /// Rows that the scans below gave, by their own count.
@@ -145,7 +159,8 @@ impl<'a> Sorted<'a> {
             return Ok(());
         };
         let finding = levels.lookup_key(FINDING);
-        let is_finding = |row: usize| finding.is_some() && levels.key(row) == finding.map(|k| usize::from(k.cast_unsigned()));
+        let is_finding =
+            |row: usize| finding.is_some() && levels.key(row) == finding.map(|k| usize::from(k.cast_unsigned()));
         let mut from = 0;
         while from < rows.len() {
             let at = instant_at(start, from)?;
@@ -153,9 +168,7 @@ impl<'a> Sorted<'a> {
                 return Err(other(format!("a span of {point} starts at {at}, outside the months asked for")));
             };
             let (low, high) = (self.months[index].start.micros(), self.months[index].end.micros());
-            let same = |row: &usize| {
-                (low..high).contains(&start.value(*row)) && is_finding(*row) == is_finding(from)
-            };
+            let same = |row: &usize| (low..high).contains(&start.value(*row)) && is_finding(*row) == is_finding(from);
             let to = from + (from..rows.len()).take_while(same).count();
             let table = if is_finding(from) { &mut self.findings } else { &mut self.spans };
             table[index].entry(point.to_owned()).or_default().push(batch.slice(from, to - from));

@@ -116,8 +116,7 @@ fn figures(calendar: &[Day], rules: &ProfileRules) -> Option<KeyFigures> {
     let mut hours: Vec<i64> = complete.iter().flat_map(|(d, _)| d.hours.iter().map(|h| h.sum)).collect();
     hours.sort_unstable();
     let total: i128 = complete.iter().map(|(_, use_)| use_).sum();
-    let mut smallest: Vec<i64> =
-        complete.iter().filter_map(|(d, _)| d.hours.iter().map(|h| h.sum).min()).collect();
+    let mut smallest: Vec<i64> = complete.iter().filter_map(|(d, _)| d.hours.iter().map(|h| h.sum).min()).collect();
     smallest.sort_unstable();
     let peak = units(i128::from(rank(&hours, 100)));
     let mean_hour = units(total) / count(hours.len());
@@ -292,12 +291,7 @@ mod tests {
     fn slots_of_a_day_say_nothing_about_hours() {
         let (zone, first, _) = month("2026-09-01", |_, _| 0);
         let start = zone.start_of_day(first);
-        let day = SlotUse {
-            start,
-            end: start.plus_seconds(86_400),
-            value: Amount::parse("10").unwrap(),
-            actual: true,
-        };
+        let day = SlotUse { start, end: start.plus_seconds(86_400), value: Amount::parse("10").unwrap(), actual: true };
         assert_eq!(of(&zone, first, vec![day]).complete_days(), 0);
     }
 }

@@ -32,10 +32,8 @@ fn chart(shape: &Shape, axis: &Axis) -> Vec<String> {
     for row in (0..ROWS).rev() {
         let floor = axis.top * f64::from(row) / f64::from(ROWS);
         let height = axis.top / f64::from(ROWS);
-        let bars: String = shape
-            .iter()
-            .map(|v| cell(Some((v.unwrap_or(0.0) - floor).clamp(0.0, height)), height).repeat(2))
-            .collect();
+        let bars: String =
+            shape.iter().map(|v| cell(Some((v.unwrap_or(0.0) - floor).clamp(0.0, height)), height).repeat(2)).collect();
         let label = if row + 1 == ROWS { axis.label(axis.top) } else { String::new() };
         lines.push(format!("{label:>8} ┤{bars}│"));
     }

@@ -1,9 +1,7 @@
 //! Columns as rows: typed access to the batches of a query by column name, with errors that name the column.
 
-use arrow::array::{
-    Array, AsArray, Decimal128Array, Float64Array, Int32Array, Int64Array, RecordBatch, TimestampMicrosecondArray,
-};
-use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
+use arrow::array::{Array, AsArray, Decimal128Array, Int32Array, RecordBatch, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Decimal128Type, Int32Type, TimestampMicrosecondType};
 use datafusion::error::DataFusionError;
 use meterlake_model::{Amount, Timestamp};
 
@@ -44,16 +42,6 @@ impl<'a> Rows<'a> {
     pub(crate) fn int(&self, name: &str) -> Result<&'a Int32Array> {
         let column = self.column(name)?;
         column.as_primitive_opt::<Int32Type>().ok_or_else(|| unexpected(name, column.data_type(), "integer"))
-    }
-
-    pub(crate) fn long(&self, name: &str) -> Result<&'a Int64Array> {
-        let column = self.column(name)?;
-        column.as_primitive_opt::<Int64Type>().ok_or_else(|| unexpected(name, column.data_type(), "long integer"))
-    }
-
-    pub(crate) fn figure(&self, name: &str) -> Result<&'a Float64Array> {
-        let column = self.column(name)?;
-        column.as_primitive_opt::<Float64Type>().ok_or_else(|| unexpected(name, column.data_type(), "float"))
     }
 
     pub(crate) fn len(&self) -> usize {

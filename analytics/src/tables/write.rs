@@ -180,7 +180,8 @@ pub(crate) fn person_steps(steps: &[PersonStep]) -> Rows {
 
 /// Rows of `profiles`.
 pub(crate) fn profiles(rows: &[ProfileRow]) -> Rows {
-    let figure = |get: fn(&KeyFigures) -> Option<f64>| rows.iter().map(move |r| r.profile.figures.as_ref().and_then(get));
+    let figure =
+        |get: fn(&KeyFigures) -> Option<f64>| rows.iter().map(move |r| r.profile.figures.as_ref().and_then(get));
     let mut c = Columns::default();
     c.text("usage_point_id", rows.iter().map(|r| r.usage_point_id.as_str()));
     c.text("channel", rows.iter().map(|r| r.channel.name()));
@@ -235,10 +236,13 @@ pub(crate) fn billing_reads(rows: &[ReadRow<'_>]) -> Rows {
     c.long("covered_s", reads().map(|r| r.covered_s));
     c.int("days", reads().map(|r| Some(r.days)));
     c.int("days_covered", reads().map(|r| Some(r.days_covered)));
-    c.text("state", reads().map(|r| match r.state {
-        ReadState::Ready => "ready",
-        ReadState::Held => "held",
-    }));
+    c.text(
+        "state",
+        reads().map(|r| match r.state {
+            ReadState::Ready => "ready",
+            ReadState::Held => "held",
+        }),
+    );
     c.text("reasons", reads().map(|r| reasons(&r.reasons)));
     c.text("parts", reads().map(|r| parts(&r.parts)));
     c.batch(&super::billing_reads())

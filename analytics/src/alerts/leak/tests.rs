@@ -80,10 +80,7 @@ fn the_loss_is_the_rate_times_the_hours() {
     assert_eq!(found[0].occurrences, 96);
     assert_eq!(found[0].evidence.len(), 22, "the hours that opened it");
     let kinds: Vec<_> = found[0].steps.iter().map(|s| (s.kind, s.severity)).collect();
-    assert_eq!(
-        kinds,
-        [(MachineStepKind::Opened, Severity::Suspect), (MachineStepKind::Escalated, Severity::Major)]
-    );
+    assert_eq!(kinds, [(MachineStepKind::Opened, Severity::Suspect), (MachineStepKind::Escalated, Severity::Major)]);
 }
 
 #[test]
@@ -113,8 +110,10 @@ fn days_in_a_row_are_one_episode() {
     let utc = Zone::utc();
     let days = [run(4, 72), run(1, 24), run(4, 24), vec![None; 24], run(4, 24)].concat();
     let rules = LeakRules::default();
-    let found: Vec<_> =
-        find_days(hours(&days), &utc, &rules).into_iter().map(|e| (e.start, e.end, e.occurrences, e.severity)).collect();
+    let found: Vec<_> = find_days(hours(&days), &utc, &rules)
+        .into_iter()
+        .map(|e| (e.start, e.end, e.occurrences, e.severity))
+        .collect();
     assert_eq!(
         found,
         [(hour(0), Some(hour(72)), 3, Severity::Minor), (hour(96), None, 2, Severity::Minor)],
@@ -170,8 +169,10 @@ fn the_calendar_variant_finds_the_perth_days() {
     let mut in_episodes = 0;
     for (household, hours) in &by_household {
         found.extend(leaking_days(hours.iter().copied(), &perth, &rules).into_iter().map(|(day, _)| (*household, day)));
-        in_episodes +=
-            find_days(hours.iter().copied(), &perth, &rules).iter().map(|e| usize::try_from(e.occurrences).unwrap()).sum::<usize>();
+        in_episodes += find_days(hours.iter().copied(), &perth, &rules)
+            .iter()
+            .map(|e| usize::try_from(e.occurrences).unwrap())
+            .sum::<usize>();
     }
     assert_eq!(marked.len(), 1051);
     assert_eq!(found, marked);

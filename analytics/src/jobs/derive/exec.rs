@@ -90,10 +90,7 @@ impl ExecutionPlan for UsageDeriveExec {
         Ok(Arc::new(Self::new(child, self.input.clone())?))
     }
 
-    fn with_new_children(
-        self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
+    fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
         let child = children.pop().ok_or_else(|| other("UsageDeriveExec has one input".to_owned()))?;
         Ok(Arc::new(Self::new(child, self.input.clone())?))
     }

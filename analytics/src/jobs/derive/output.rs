@@ -2,10 +2,10 @@
 
 use std::sync::{Arc, LazyLock};
 
+use arrow::array::DictionaryArray;
 use arrow::array::{
     ArrayRef, Decimal64Builder, RecordBatch, StringArray, StringDictionaryBuilder, TimestampMicrosecondBuilder,
 };
-use arrow::array::DictionaryArray;
 use arrow::datatypes::{ArrowDictionaryKeyType, DataType, Field, Int8Type, Int32Type, Schema, SchemaRef};
 use datafusion::error::DataFusionError;
 use meterlake_model::registry::{Installation, InstallationChannel};
@@ -64,10 +64,8 @@ pub(super) fn derive_point(input: &DeriveInput, task: &Task) -> Result<RecordBat
     outages.sort_unstable();
     let mut done: Vec<(Channel, PointUsage)> = Vec::new();
     for channel in channels {
-        let with: Vec<(&Installation, &InstallationChannel)> = installed
-            .iter()
-            .filter_map(|i| Some((*i, i.channels.iter().find(|c| c.channel == channel)?)))
-            .collect();
+        let with: Vec<(&Installation, &InstallationChannel)> =
+            installed.iter().filter_map(|i| Some((*i, i.channels.iter().find(|c| c.channel == channel)?))).collect();
         let readings = with.iter().map(|(installation, settings)| InstallationReadings {
             installation,
             channel: settings,
@@ -197,12 +195,9 @@ impl Builder {
         for none in [&mut self.value, &mut self.estimated, &mut self.start_register, &mut self.end_register] {
             amount(none, None);
         }
-        for none in [
-            &mut self.quality,
-            &mut self.method,
-            &mut self.start_register_quality,
-            &mut self.end_register_quality,
-        ] {
+        for none in
+            [&mut self.quality, &mut self.method, &mut self.start_register_quality, &mut self.end_register_quality]
+        {
             none.append_null();
         }
         self.meter_id.append_value(installation.meter_id.as_str());

@@ -1,0 +1,11 @@
+//! Jobs over a lake on disk, by the rules that they keep: reruns give the same bytes, late readings touch only their
+//! partitions, estimates raise nothing, parts add up, what people did stays.
+
+mod alerts;
+mod billing;
+mod fixture;
+mod perth;
+mod plan;
+mod profiles;
+mod rerun;
+mod usage;
