@@ -5,6 +5,20 @@
 //! exclusive lock, [`JournalHandle`] does so in groups on a thread of its own, [`JournalReader`] reads what was synced,
 //! also from other processes and without the lock.
 //!
+//! ```
+//! # use meterlake_model::ReadingBatch;
+//! # use meterlake_store::journal::{JournalOptions, JournalReader, JournalWriter};
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! let (mut writer, recovery) = JournalWriter::open(JournalOptions::new(dir.path()))?;
+//! assert_eq!(recovery.last, 0);
+//! assert_eq!(writer.append(&ReadingBatch::default())?, 1);
+//! assert_eq!(writer.sync()?, 1);
+//! let reader = JournalReader::open(dir.path());
+//! assert_eq!(reader.read_from(1)?.count(), 1);
+//! # Ok(()) }
+//! ```
+//!
 //! It leaves out what a row means: duplicates, conflicts and tables are the committer's.
 //!
 //! | file | module |

@@ -50,6 +50,36 @@ impl JournalReader {
         Ok(self.segments()?.first().copied())
     }
 
+    /// The newest record that verifies, synced or not; 0 when there is none. After a power cut it may be beyond
+    /// [`Self::synced`].
+    ///
+    /// # Errors
+    /// `Corrupt` when a segment's header does not verify, the newest one's excepted if nothing follows it.
+    pub fn written(&self) -> Result<u64, JournalError> {
+        let segments = self.segments()?;
+        for first in segments.iter().rev() {
+            let mut scanner = match Scanner::open(&self.dir, *first) {
+                Ok(scanner) => scanner,
+                // A crash may have interrupted the making of the newest segment.
+                Err(JournalError::Corrupt { .. }) if Some(first) == segments.last() && segments.len() > 1 => continue,
+                Err(e) => return Err(e),
+            };
+            while matches!(scanner.step()?, Step::Record { .. }) {}
+            return Ok(scanner.next_position() - 1);
+        }
+        Ok(0)
+    }
+
+    /// All files of the journal but its lock, so that a mend can set them aside.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn files(&self) -> Result<Vec<PathBuf>, JournalError> {
+        let mut files: Vec<_> = self.segments()?.into_iter().map(|first| segment::path_of(&self.dir, first)).collect();
+        files.extend(Some(synced::path_in(&self.dir)).filter(|path| path.exists()));
+        Ok(files)
+    }
+
     fn segments(&self) -> Result<Vec<u64>, JournalError> {
         if self.dir.exists() { segment::list(&self.dir) } else { Ok(Vec::new()) }
     }

@@ -1,7 +1,10 @@
-//! The journal as a whole: recovery from every damage, release, readers beside a writer, faults at every call.
+//! The journal as a whole: readers beside a writer, release, group sync, the format; damage and faults in files of
+//! their own.
 
-use std::fs::{self, OpenOptions};
-use std::os::unix::fs::FileExt;
+mod faulty;
+mod recovery;
+
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -70,26 +73,6 @@ fn newest_segment(dir: &Path) -> std::path::PathBuf {
     segment::path_of(dir, *segment::list(dir).unwrap().last().unwrap())
 }
 
-/// As after a power cut in which the small file was not written back.
-fn forget_synced(dir: &Path) {
-    fs::remove_file(synced::path_in(dir)).unwrap();
-}
-
-/// Offsets at which the records of a one-segment journal end.
-fn record_ends(file: &Path) -> Vec<u64> {
-    let bytes = fs::read(file).unwrap();
-    let mut ends = vec![];
-    let mut at = SEGMENT_HEADER;
-    loop {
-        let len = u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
-        if len == 0 {
-            return ends;
-        }
-        at += RECORD_HEADER + len;
-        ends.push(at as u64);
-    }
-}
-
 #[test]
 fn records_come_back_in_order_over_many_segments() {
     let dir = written(200);
@@ -140,179 +123,6 @@ fn rule_1_nobody_reads_what_is_not_synced() {
 }
 
 #[test]
-fn rule_1_a_log_cut_at_any_byte_keeps_every_whole_record() {
-    let dir = written(12);
-    let file = newest_segment(dir.path());
-    let bytes = fs::read(&file).unwrap();
-    let ends = record_ends(&file);
-    forget_synced(dir.path());
-    for cut in SEGMENT_HEADER as u64..=*ends.last().unwrap() {
-        for filled in [false, true] {
-            let mut damaged = bytes[..usize::try_from(cut).unwrap()].to_vec();
-            if filled {
-                damaged.resize(bytes.len(), 0);
-            }
-            fs::write(&file, &damaged).unwrap();
-            // A cut through zeros that zeros replace is none.
-            let is_whole =
-                |end: u64| damaged.get(..usize::try_from(end).unwrap()) == bytes.get(..usize::try_from(end).unwrap());
-            let whole = ends.iter().filter(|end| is_whole(**end)).count() as u64;
-            let (mut writer, recovery) = open_unsynced(dir.path());
-            assert_eq!(recovery.last, whole, "cut at {cut}");
-            assert_eq!(writer.append(&batch(99)).unwrap(), whole + 1);
-            writer.sync().unwrap();
-            drop(writer);
-            let found = numbers(dir.path());
-            assert_eq!(found.len() as u64, whole + 1);
-            assert_eq!(found.last(), Some(&99));
-            forget_synced(dir.path());
-        }
-    }
-}
-
-#[test]
-fn rule_11_a_log_that_lost_what_was_synced_is_refused_with_file_and_offset() {
-    let dir = written(12);
-    let file = newest_segment(dir.path());
-    let ends = record_ends(&file);
-    let bytes = fs::read(&file).unwrap();
-    let mut damaged = bytes[..usize::try_from(ends[9]).unwrap() + 5].to_vec();
-    for filled in [false, true] {
-        if filled {
-            damaged.truncate(usize::try_from(ends[9]).unwrap());
-            damaged.resize(bytes.len(), 0);
-        }
-        fs::write(&file, &damaged).unwrap();
-        match JournalWriter::open(options(dir.path())).map(|(_, r)| r) {
-            Err(JournalError::Corrupt { file: named, offset, reason }) => {
-                assert_eq!((named, offset), (file.clone(), ends[9]));
-                assert!(reason.contains("12 was synced"), "{reason}");
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-}
-
-#[test]
-fn rule_1_each_flipped_bit_of_the_tail_is_noticed() {
-    let dir = written(4);
-    let file = newest_segment(dir.path());
-    let bytes = fs::read(&file).unwrap();
-    let ends = record_ends(&file);
-    forget_synced(dir.path());
-    let start = usize::try_from(ends[1]).unwrap();
-    let end = usize::try_from(ends[3]).unwrap();
-    for bit in start * 8..(end + 16) * 8 {
-        let mut damaged = bytes.clone();
-        damaged[bit / 8] ^= 1 << (bit % 8);
-        fs::write(&file, &damaged).unwrap();
-        let (_, recovery) = open_unsynced(dir.path());
-        let whole = ends.iter().filter(|e| **e <= bit as u64 / 8).count() as u64;
-        assert_eq!(recovery.last, whole, "bit {bit}");
-        assert!(recovery.cut.is_some(), "bit {bit}");
-        forget_synced(dir.path());
-    }
-}
-
-#[test]
-fn rule_11_damage_in_an_older_segment_is_corruption_with_file_and_offset() {
-    let dir = written(200);
-    let file = segment::path_of(dir.path(), 1);
-    let at = record_ends_of_full(&file)[2];
-    let handle = OpenOptions::new().write(true).open(&file).unwrap();
-    handle.write_all_at(&[0xff], at + 30).unwrap();
-    // The newest segment verifies, so the writer may go on; whoever reads the damaged record is told.
-    open(dir.path());
-    let reader = JournalReader::open(dir.path());
-    let found: Vec<_> = reader.read_from(1).unwrap().collect();
-    assert_eq!(found.len(), 4, "three records, one error, no more");
-    match &found[3] {
-        Err(JournalError::Corrupt { file: named, offset, .. }) => assert_eq!((named, *offset), (&file, at)),
-        other => panic!("{other:?}"),
-    }
-    assert!(matches!(reader.verify(), Err(JournalError::Corrupt { .. })));
-    // A header is looked at right away.
-    handle.write_all_at(&[0xff], 13).unwrap();
-    assert!(matches!(JournalWriter::open(options(dir.path())), Err(JournalError::Corrupt { offset: 0, .. })));
-}
-
-fn record_ends_of_full(file: &Path) -> Vec<u64> {
-    let mut bytes = fs::read(file).unwrap();
-    bytes.resize(bytes.len() + RECORD_HEADER, 0);
-    let copy = file.with_extension("copy");
-    fs::write(&copy, bytes).unwrap();
-    let ends = record_ends(&copy);
-    fs::remove_file(copy).unwrap();
-    ends
-}
-
-#[test]
-fn rule_11_a_missing_segment_is_corruption() {
-    let dir = written(200);
-    let firsts = segment::list(dir.path()).unwrap();
-    fs::remove_file(segment::path_of(dir.path(), firsts[1])).unwrap();
-    let result: Result<Vec<_>, _> = JournalReader::open(dir.path()).read_from(1).unwrap().collect();
-    assert!(matches!(result, Err(JournalError::Corrupt { .. })));
-}
-
-#[test]
-fn rule_11_a_journal_that_lost_all_segments_is_refused() {
-    let dir = written(3);
-    fs::remove_file(newest_segment(dir.path())).unwrap();
-    assert!(matches!(JournalWriter::open(options(dir.path())), Err(JournalError::Corrupt { .. })));
-}
-
-#[test]
-fn a_segment_whose_making_was_interrupted_is_removed() {
-    for len in [0, 10, 4096] {
-        let dir = written(3);
-        let unborn = segment::path_of(dir.path(), 4);
-        fs::write(&unborn, vec![0; len]).unwrap();
-        let (mut writer, recovery) = open(dir.path());
-        assert_eq!(recovery.last, 3);
-        assert_eq!(recovery.cut.unwrap().file, unborn);
-        assert_eq!(writer.append(&batch(4)).unwrap(), 4);
-        writer.sync().unwrap();
-        drop(writer);
-        assert_eq!(numbers(dir.path()), [1, 2, 3, 4]);
-    }
-}
-
-#[test]
-fn records_of_an_earlier_write_never_pass_for_the_continuation() {
-    // Two logs differ in their first record only; the second record of one behind the first of the other is stale.
-    let dir = written(2);
-    let file = newest_segment(dir.path());
-    let other = TempDir::new().unwrap();
-    let (mut writer, _) = open(other.path());
-    writer.append(&batch(7)).unwrap();
-    writer.append(&batch(2)).unwrap();
-    writer.sync().unwrap();
-    drop(writer);
-    let mut bytes = fs::read(&file).unwrap();
-    let foreign = fs::read(newest_segment(other.path())).unwrap();
-    let end = usize::try_from(record_ends(&file)[0]).unwrap();
-    bytes[end..].copy_from_slice(&foreign[end..]);
-    fs::write(&file, &bytes).unwrap();
-    forget_synced(dir.path());
-    let (_, recovery) = open(dir.path());
-    assert_eq!(recovery.last, 1);
-}
-
-#[test]
-fn a_later_format_is_refused_by_its_version() {
-    let dir = written(1);
-    let file = newest_segment(dir.path());
-    let mut header = segment::segment_header(1, 0);
-    header[8..12].copy_from_slice(&9_u32.to_le_bytes());
-    let checksum = crc32c::crc32c(&header[..28]);
-    header[28..].copy_from_slice(&checksum.to_le_bytes());
-    OpenOptions::new().write(true).open(&file).unwrap().write_all_at(&header, 0).unwrap();
-    let result = JournalWriter::open(options(dir.path()));
-    assert!(matches!(result, Err(JournalError::NewerVersion { version: 9, .. })));
-}
-
-#[test]
 fn a_record_larger_than_a_segment_gets_its_own() {
     let dir = TempDir::new().unwrap();
     let (mut writer, _) = open(dir.path());
@@ -352,112 +162,6 @@ fn rule_1_no_segment_goes_before_it_is_committed_and_old_or_many() {
     assert_eq!(writer.release(200, now - Duration::from_secs(3600)).unwrap(), 0, "a clock set back keeps");
 }
 
-fn small_segments(dir: &Path) -> JournalOptions {
-    JournalOptions { segment_bytes: 1024, ..JournalOptions::new(dir) }
-}
-
-/// Appends and syncs one by one on a disk that fails once, until the writer refuses or `count` are durable.
-fn run_with_fault(dir: &Path, disk: &FaultyDisk, count: i64) -> (i64, Option<JournalError>) {
-    let (mut writer, _) = match JournalWriter::open_on(Box::new(disk.clone()), small_segments(dir)) {
-        Ok(opened) => opened,
-        Err(error) => return (0, Some(error)),
-    };
-    let mut acknowledged = 0;
-    while acknowledged < count {
-        let result = loop {
-            match writer.append(&batch(acknowledged + 1)) {
-                Err(error) if error.is_retryable() => {}
-                other => break other,
-            }
-        };
-        let result = result.and_then(|position| {
-            assert_eq!(position, (acknowledged + 1).cast_unsigned());
-            loop {
-                match writer.sync() {
-                    Err(error) if error.is_retryable() => {}
-                    other => return other,
-                }
-            }
-        });
-        match result {
-            Ok(synced) => {
-                assert_eq!(synced, (acknowledged + 1).cast_unsigned());
-                acknowledged += 1;
-            }
-            Err(error) => {
-                assert!(
-                    matches!(writer.append(&batch(0)), Err(JournalError::Poisoned { .. })),
-                    "it refuses from then on"
-                );
-                assert!(matches!(writer.sync(), Err(JournalError::Poisoned { .. })));
-                return (acknowledged, Some(error));
-            }
-        }
-    }
-    (acknowledged, None)
-}
-
-/// Enough for several segments.
-const COUNT: i64 = 40;
-
-/// Runs with the fault at each call until it no longer comes; calls `check` with what was acknowledged and the error.
-fn at_every_call(fault: Fault, check: impl Fn(i64, Option<JournalError>, u32)) {
-    for nth in 0.. {
-        let dir = TempDir::new().unwrap();
-        let disk = FaultyDisk::new(fault, nth);
-        let (acknowledged, error) = run_with_fault(dir.path(), &disk, COUNT);
-        if disk.hits() == 0 {
-            assert!(nth > 40, "the run is long enough to mean something");
-            return;
-        }
-        check(acknowledged, error, nth);
-        // Everything acknowledged is there, in order, with its value.
-        let (_, recovery) = open_unsynced(dir.path());
-        assert!(recovery.last >= acknowledged.cast_unsigned(), "{fault:?} at {nth}: an acknowledged record is lost");
-        assert!(recovery.last <= acknowledged.cast_unsigned() + 1);
-        let found = numbers(dir.path());
-        assert_eq!(found, (1..=recovery.last.cast_signed()).collect::<Vec<_>>(), "{fault:?} at {nth}");
-    }
-}
-
-#[test]
-fn rule_11_after_a_failed_sync_at_any_call_nothing_more_is_acknowledged() {
-    at_every_call(Fault::Sync, |acknowledged, error, nth| {
-        assert!(error.is_some(), "sync {nth}");
-        assert!(acknowledged < COUNT);
-    });
-}
-
-#[test]
-fn rule_1_a_short_write_at_any_call_is_completed() {
-    at_every_call(Fault::ShortWrite, |acknowledged, error, nth| {
-        assert!(error.is_none(), "write {nth}: {error:?}");
-        assert_eq!(acknowledged, COUNT);
-    });
-}
-
-#[test]
-fn rule_11_a_failed_write_at_any_call_is_never_acknowledged() {
-    at_every_call(Fault::WriteIo, |acknowledged, error, nth| {
-        // Only the small file that tells others may fail without a loss.
-        assert!(error.is_some() || acknowledged == COUNT, "write {nth}");
-    });
-}
-
-#[test]
-fn rule_1_a_full_disk_at_any_call_delays_and_loses_nothing() {
-    for calls in [1, 3] {
-        at_every_call(Fault::Full(calls), |acknowledged, error, nth| {
-            if let Some(error) = error {
-                // At the opening nobody waits yet: the caller tries again.
-                assert!(acknowledged == 0 && nth == 0, "write {nth}: {error:?}");
-            } else {
-                assert_eq!(acknowledged, COUNT);
-            }
-        });
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rule_1_appends_resolve_after_their_sync_and_in_order() {
     let dir = TempDir::new().unwrap();
@@ -479,26 +183,6 @@ async fn rule_1_appends_resolve_after_their_sync_and_in_order() {
     handle.close().await;
     assert_eq!(numbers(dir.path()), told.iter().map(|(_, i)| *i).collect::<Vec<_>>());
     open(dir.path());
-}
-
-#[tokio::test]
-async fn rule_11_after_a_failed_sync_every_waiting_append_is_refused() {
-    let dir = TempDir::new().unwrap();
-    let disk = FaultyDisk::new(Fault::Sync, 6);
-    let (writer, _) = JournalWriter::open_on(Box::new(disk.clone()), options(dir.path())).unwrap();
-    let handle = JournalHandle::spawn(writer, GroupSync { max_delay: Duration::ZERO, max_bytes: 1 }).unwrap();
-    let mut acknowledged = 0;
-    for i in 1..=20 {
-        match handle.append(Arc::new(batch(i))).await {
-            Ok(_) => acknowledged = i,
-            Err(error) => assert!(matches!(error, JournalError::Poisoned { .. }), "{error}"),
-        }
-    }
-    assert_eq!(disk.hits(), 1);
-    assert!(acknowledged < 20);
-    handle.close().await;
-    let (_, recovery) = open(dir.path());
-    assert!(recovery.last >= acknowledged.cast_unsigned());
 }
 
 #[tokio::test]

@@ -173,6 +173,32 @@ impl JournalWriter {
         Ok(cut)
     }
 
+    /// Keeps every writer out until the file is dropped.
+    ///
+    /// # Errors
+    /// `Locked` when there is a writer.
+    pub fn lock(dir: &Path) -> Result<File, JournalError> {
+        lock(dir)
+    }
+
+    /// Begins a journal at a position, in a folder without segments: for a journal that was lost when every table is
+    /// known to hold everything before. The caller holds [`Self::lock`].
+    ///
+    /// # Errors
+    /// `Corrupt` when there is a segment already.
+    pub fn restart(dir: &Path, first: u64) -> Result<(), JournalError> {
+        if let Some(there) = segment::list(dir)?.first() {
+            return Err(JournalError::corrupt(
+                &segment::path_of(dir, *there),
+                0,
+                "it is in the way of a new beginning",
+            ));
+        }
+        let header = segment::segment_header(first, seconds_since_1970());
+        make_segment(&LocalDisk, &segment::path_of(dir, first), SEGMENT_HEADER as u64, &header)?;
+        Publisher::open(&LocalDisk, dir)?.publish(first - 1)
+    }
+
     /// Appends a batch; returns its position. It is durable only after [`Self::sync`].
     ///
     /// # Errors
@@ -283,8 +309,7 @@ impl JournalWriter {
         self.sync()?;
         let path = segment::path_of(&self.options.dir, self.next);
         let len = self.options.segment_bytes.max(SEGMENT_HEADER as u64 + need);
-        let created_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs().cast_signed());
-        let header = segment::segment_header(self.next, created_s);
+        let header = segment::segment_header(self.next, seconds_since_1970());
         match make_segment(&*self.disk, &path, len, &header) {
             Ok(file) => {
                 self.segments.push_back(self.next);
@@ -326,6 +351,10 @@ impl JournalWriter {
         // Never the error itself: it may look as if it could be tried again.
         JournalError::Poisoned { reason }
     }
+}
+
+fn seconds_since_1970() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs().cast_signed())
 }
 
 /// A new segment with its header, durable with its name.

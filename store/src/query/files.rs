@@ -272,7 +272,8 @@ mod tests {
         let pinned = pinned(&files);
         let check = |predicate: Expr, expected: &[&str]| {
             let schema = pinned.schema.clone().to_dfschema().unwrap();
-            let predicate = create_physical_expr(&predicate, &schema, &Default::default()).unwrap();
+            let predicate =
+                create_physical_expr(&predicate, &schema, &Default::default(), &Default::default()).unwrap();
             let groups = pinned.select(Some(&predicate)).unwrap().groups().unwrap();
             let mut found = names(&groups).concat();
             found.sort();

@@ -16,6 +16,7 @@ use meterlake_model::{
 
 use super::error::QueryError;
 use super::provider::reading_schema;
+use crate::commit::revisions::{Revisions, Verdict};
 use crate::journal::JournalReader;
 use crate::schema;
 
@@ -99,29 +100,16 @@ fn key<'a>(row: &Row<'a>) -> (&'a str, Timestamp) {
     (row.header.meter_id.as_str(), row.header.ts)
 }
 
-/// What one meter said of one time, in order of arrival: repeats dropped, contradictions as revisions, all flagged.
+/// What one meter said of one time, in order of arrival, judged as the committer will.
 fn revised<'a>(same: &[Row<'a>]) -> Vec<Row<'a>> {
-    let mut revisions: Vec<Vec<(Channel, i64)>> = Vec::new();
+    let mut revisions = Revisions::default();
     let mut kept: Vec<Row<'a>> = Vec::new();
     for row in same {
-        if kept.iter().any(|k| k.values == row.values) {
-            continue;
-        }
-        let agrees = |known: &Vec<(Channel, i64)>| {
-            row.values.iter().all(|(c, v)| known.iter().all(|(other, value)| other != c || value == v))
-        };
-        let at = revisions.iter().position(agrees).unwrap_or(revisions.len());
-        match revisions.get_mut(at) {
-            Some(known) => known.extend(row.values.iter().copied()),
-            None => revisions.push(row.values.clone()),
-        }
-        let revision = i32::try_from(at).unwrap_or(i32::MAX);
-        kept.push(Row { header: row.header, values: row.values.clone(), revision, flags: row.flags });
+        let Verdict::Keep(revision) = revisions.judge(&row.values) else { continue };
+        let flags = if revision > 0 { row.flags.with(ReadingFlags::CONFLICT) } else { row.flags };
+        kept.push(Row { header: row.header, values: row.values.clone(), revision, flags });
     }
-    if revisions.len() > 1 {
-        kept.iter_mut().for_each(|row| row.flags = row.flags.with(ReadingFlags::CONFLICT));
-        kept.sort_by_key(|row| row.revision);
-    }
+    kept.sort_by_key(|row| row.revision);
     kept
 }
 

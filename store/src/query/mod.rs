@@ -4,6 +4,21 @@
 //! that moment, and the views `electricity` and `water` (one row a meter and time), `electricity_latest`,
 //! `water_latest` and `latest`. [`sql`] is the only way in for SQL that a person or a tool typed.
 //!
+//! ```
+//! # use futures::TryStreamExt;
+//! # use meterlake_store::{Committer, Lake};
+//! # use meterlake_store::query::{ReadOptions, SqlLimits, sql};
+//! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! let lake = Lake::open(dir.path())?;
+//! Committer::open(&lake).await?;
+//! let context = lake.session(ReadOptions::default()).await?;
+//! let query = sql(&context, "SELECT count(*) FROM electricity", SqlLimits::default()).await?;
+//! let batches: Vec<_> = query.stream()?.try_collect().await?;
+//! assert_eq!(batches[0].num_rows(), 1);
+//! # Ok(()) }
+//! ```
+//!
 //! It leaves out writing, and what derived tables mean.
 //!
 //! | file | module |
@@ -26,6 +41,5 @@ mod session;
 
 pub use door::{SqlLimits, SqlResult, sql};
 pub use error::QueryError;
-pub use provider::LakeTable;
 pub use resolve::{Keep, ResolveNode};
 pub use session::{LakeSession, ReadOptions};

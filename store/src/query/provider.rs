@@ -30,7 +30,7 @@ pub(super) const COMMIT_SEQ: &str = "commit_seq";
 
 /// One table at one version of its log, with the rows of the journal behind it.
 #[derive(Debug)]
-pub struct LakeTable {
+pub(super) struct LakeTable {
     schema: SchemaRef,
     files: PinnedFiles,
     sort_by: Vec<String>,

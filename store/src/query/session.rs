@@ -10,8 +10,8 @@ use datafusion::catalog::Session;
 use datafusion::common::{Result as DfResult, exec_err};
 use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::execution::SessionStateBuilder;
-use datafusion::execution::cache::default_cache::DefaultCache;
 use datafusion::execution::cache::cache_manager::{CacheManagerConfig, FileMetadataCache};
+use datafusion::execution::cache::default_cache::DefaultCache;
 use datafusion::execution::context::{QueryPlanner, SessionContext};
 use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool, TrackConsumersPool};
 use datafusion::execution::object_store::{ObjectStoreRegistry, ObjectStoreUrl};
@@ -109,7 +109,8 @@ impl Lake {
     /// # Errors
     /// As [`Self::session`].
     pub async fn open_session(&self, options: ReadOptions) -> Result<LakeSession, QueryError> {
-        // Tables first, the tail after: a commit in between is then seen in neither or shown as hot, never missed.
+        // Tables first, the tail behind their positions after: the rows of a commit in between are still in the tail, so
+        // they are shown, and once.
         let names = self.tables().await?;
         let snapshots = futures::future::try_join_all(names.iter().map(|name| self.snapshot(name))).await?;
         let tail = match (&options.journal, options.commit_seq) {

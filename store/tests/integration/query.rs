@@ -11,9 +11,9 @@ use datafusion::execution::context::SessionContext;
 use datafusion::prelude::SessionConfig;
 use futures::TryStreamExt;
 use meterlake_model::{Channel, Commodity, MeterId, ReadingBatch, ReadingFlags, RowHeader, Timestamp, month_key};
-use meterlake_store::journal::{JournalOptions, JournalWriter};
+use meterlake_store::journal::{JournalOptions, JournalReader, JournalWriter};
 use meterlake_store::query::{QueryError, ReadOptions, SqlLimits, sql};
-use meterlake_store::{Lake, schema};
+use meterlake_store::{Committer, Lake, schema};
 use tempfile::TempDir;
 
 /// 2026-10-31T00:00:00Z.
@@ -289,6 +289,47 @@ async fn hot_and_committed_rows_together_are_all_rows() {
     assert_eq!(list(&session.context, count).await, ["7"]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_2_at_every_step_from_journal_to_table_each_reading_is_shown_once() {
+    let dir = TempDir::new().unwrap();
+    let (lake_dir, journal_dir) = (dir.path().join("lake"), dir.path().join("journal"));
+    let lake = Lake::open(&lake_dir).unwrap();
+    let (mut writer, _) = JournalWriter::open(JournalOptions::new(&journal_dir)).unwrap();
+    let mut committer = Committer::open(&lake).await.unwrap();
+    let reader = JournalReader::open(&journal_dir);
+    let options = || ReadOptions { journal: Some(journal_dir.clone()), ..ReadOptions::default() };
+    let meters = ["a", "b", "c"];
+    for hour in 0..12_i64 {
+        for meter in meters {
+            writer.append(&batch(meter, hour * 100, hour)).unwrap();
+            // What is delivered again counts once.
+            writer.append(&batch(meter, hour * 100, hour)).unwrap();
+        }
+        writer.sync().unwrap();
+        if hour % 3 == 2 {
+            for record in reader.read_from(committer.position() + 1).unwrap() {
+                let (position, batch) = record.unwrap();
+                committer.push(position, Arc::new(batch));
+            }
+            committer.flush().await.unwrap();
+        }
+        let expected = usize::try_from((hour + 1) * 3).unwrap();
+        // Another process' view of the same folder.
+        for lake in [lake.clone(), Lake::open(&lake_dir).unwrap()] {
+            let context = lake.session(options()).await.unwrap();
+            for table in ["electricity", "electricity_readings"] {
+                let found =
+                    list(&context, &format!("SELECT energy_import_kwh FROM {table} ORDER BY meter_id, ts")).await;
+                assert_eq!(found.len(), expected, "{table} after hour {hour}");
+            }
+            let sum = format!("0.{:03}", 3 * (0..=hour).sum::<i64>());
+            assert_eq!(list(&context, "SELECT sum(energy_import_kwh) FROM electricity").await, [sum]);
+        }
+    }
+    let committed = lake.session(ReadOptions::default()).await.unwrap();
+    assert_eq!(list(&committed, "SELECT count(*) FROM electricity_readings WHERE commit_seq IS NULL").await, ["0"]);
+}
+
 async fn refusal(context: &SessionContext, query: &str) -> String {
     match sql(context, query, SqlLimits::default()).await {
         Err(e) => e.to_string(),
@@ -355,7 +396,8 @@ async fn rule_11_the_door_answers_questions_and_refuses_everything_else() {
     ] {
         assert!(!rows(&context, statement).await.is_empty(), "{statement}");
     }
-    let late =
-        sql(&context, "SELECT 1", SqlLimits { planning: std::time::Duration::ZERO, ..SqlLimits::default() }).await;
+    let long = format!("SELECT {}", vec!["ts - ts"; 240].join(", "));
+    let hurried = SqlLimits { planning: std::time::Duration::from_micros(1), ..SqlLimits::default() };
+    let late = sql(&context, &format!("{long} FROM electricity ORDER BY 1"), hurried).await;
     assert!(matches!(late, Err(QueryError::Deadline(_))));
 }
