@@ -1,7 +1,8 @@
 //! A persistent MQTT 5 session: messages in, deliveries out, acknowledgements back once they are durable.
 //!
 //! What each part is for:
-//! - [`source`]: the client library behind a small seam, one value a connection.
+//! - [`source`]: what speaks MQTT, behind a small seam; one value is one connection.
+//! - `wire`: TCP and rumqttc's codec behind that seam.
 //! - `session`: one connection from its first to its last packet; nothing else polls it.
 //! - `ledger`: which messages wait for their acknowledgement, in order of receipt, by connection.
 //! - `batch`: takes what waits, decodes it and hands it over.
@@ -9,8 +10,8 @@
 //!
 //! Guarantees. A message of QoS 1 is acknowledged after [`Ack::durable`](crate::Ack::durable) and never before, in the
 //! order in which it came, on the connection on which it came. Whatever a dead connection left behind is dropped: the
-//! broker sends it again. Each connection has an event loop of its own, so neither its buffered publishes nor its queued
-//! acknowledgements can reach the next one, where the same packet id may belong to another message.
+//! broker sends it again. Neither its buffered publishes nor its queued acknowledgements can reach the next connection,
+//! where the same packet id may belong to another message.
 //!
 //! All that waits is bounded: messages by the receive maximum, their bytes by [`Limits::queue_bytes`], deliveries by the
 //! channel of the receiver. Where the receiver is slow, the socket is read more slowly.
@@ -18,11 +19,11 @@
 mod backoff;
 mod batch;
 mod ledger;
-mod rumqtt;
 mod session;
 pub mod source;
 mod stats;
 mod supervise;
+mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,8 +32,8 @@ use meterlake_config::MqttBroker;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-pub use rumqtt::RumqttSource;
 pub use stats::MqttStats;
+pub use wire::WireSource;
 
 use crate::{Delivery, Directory, IngestError};
 
@@ -81,10 +82,10 @@ pub async fn collect(
     stats: Arc<MqttStats>,
     stop: CancellationToken,
 ) -> Result<(), IngestError> {
-    collect_from::<RumqttSource>(broker, Limits::default(), directory, out, stats, stop).await
+    collect_from::<WireSource>(broker, Limits::default(), directory, out, stats, stop).await
 }
 
-/// As [`collect`], with a client library and limits of choice.
+/// As [`collect`], with a source and limits of choice.
 ///
 /// # Errors
 /// As [`collect`].

@@ -30,6 +30,8 @@ pub(super) struct Shared<S: MqttSource> {
     pub(super) queue_bytes: Arc<Semaphore>,
     health: Mutex<Health>,
     had_session: AtomicBool,
+    /// The connection is not read, since too much waits already.
+    held_up: AtomicBool,
 }
 
 /// A message that waits to be decoded.
@@ -72,6 +74,7 @@ impl<S: MqttSource> Shared<S> {
             queue_bytes: Arc::new(Semaphore::new(limits.queue_bytes as usize)),
             health: Mutex::new(Health { begun: now, last_event: now, keep_alive: None, subscribed: false }),
             had_session: AtomicBool::new(false),
+            held_up: AtomicBool::new(false),
             draining: CancellationToken::new(),
             broker,
             limits,
@@ -88,6 +91,7 @@ impl<S: MqttSource> Shared<S> {
     pub(super) fn begin(&self) {
         let now = Instant::now();
         *self.health() = Health { begun: now, last_event: now, keep_alive: None, subscribed: false };
+        self.held_up.store(false, Ordering::Relaxed);
     }
 
     /// Ends what the connection had: nothing of it is acknowledged any more.
@@ -102,6 +106,10 @@ impl<S: MqttSource> Shared<S> {
         MqttStats::set(&self.stats.oldest_unacknowledged_ms, usize::try_from(oldest.as_millis()).unwrap_or(usize::MAX));
         if oldest > self.limits.oldest_unacknowledged {
             return Some(format!("the oldest message has waited {} s for its acknowledgement", oldest.as_secs()));
+        }
+        if self.held_up.load(Ordering::Relaxed) {
+            // What the broker has to say waits unread.
+            return None;
         }
         let health = self.health();
         if !health.subscribed && health.begun.elapsed() > self.limits.connect {
@@ -207,6 +215,7 @@ impl<S: MqttSource> Shared<S> {
         let payload = message.payload[..kept].to_vec();
         let topic = String::from_utf8_lossy(&message.topic).as_ref().into();
         drop(message.payload);
+        self.held_up.store(true, Ordering::Relaxed);
         let room = u32::try_from(kept).unwrap_or(u32::MAX).min(self.limits.queue_bytes);
         let room = Arc::clone(&self.queue_bytes).acquire_many_owned(room).await.ok();
         let received_at_s = Timestamp::now().unix_seconds();
@@ -220,5 +229,7 @@ impl<S: MqttSource> Shared<S> {
         };
         // Nobody decodes any more only while the collector stops; then the message comes again.
         let _ = self.queue.send(queued).await;
+        self.health().last_event = Instant::now();
+        self.held_up.store(false, Ordering::Relaxed);
     }
 }

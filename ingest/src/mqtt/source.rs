@@ -1,4 +1,4 @@
-//! What the collector needs of an MQTT client library: connect, next, acknowledge.
+//! What the collector needs of whatever speaks MQTT: connect, next, acknowledge.
 //!
 //! One [`MqttSource`] is one connection. It is never polled again after an error and never outlives its connection, so
 //! an implementation has nothing to tidy up between two of them.
@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use meterlake_config::MqttBroker;
 
-/// One connection of a client library.
+/// One connection.
 pub trait MqttSource: Sized + Send + 'static {
     /// Sends on the same connection; useless once it is gone.
     type Sender: MqttSender;

@@ -21,7 +21,7 @@ use crate::{Delivery, Directory, IngestError};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long the broker may take to close the connection after we took leave.
-const LEAVE: Duration = Duration::from_secs(1);
+const LEAVE: Duration = Duration::from_secs(3);
 
 pub(super) async fn run<S: MqttSource>(
     broker: MqttBroker,

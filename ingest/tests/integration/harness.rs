@@ -7,7 +7,7 @@ use std::time::Duration;
 use meterlake_config::MqttBroker;
 use meterlake_config::payload_map::PayloadMap;
 use meterlake_ingest::mqtt::source::MqttSource;
-use meterlake_ingest::mqtt::{self, Limits, MqttStats, RumqttSource};
+use meterlake_ingest::mqtt::{self, Limits, MqttStats, WireSource};
 use meterlake_ingest::{Delivery, IngestError};
 use meterlake_model::{Commodity, MeterDirectory, MeterEntry, MeterId, Zone};
 use tokio::sync::{mpsc, watch};
@@ -53,7 +53,7 @@ pub(crate) fn directory() -> MeterDirectory {
 }
 
 pub(crate) fn collect(broker: MqttBroker) -> Collector {
-    collect_from::<RumqttSource>(broker, Limits::default())
+    collect_from::<WireSource>(broker, Limits::default())
 }
 
 pub(crate) fn collect_from<S: MqttSource>(broker: MqttBroker, limits: Limits) -> Collector {
@@ -69,6 +69,19 @@ impl Collector {
     pub(crate) async fn next(&mut self) -> Delivery {
         let next = tokio::time::timeout(PATIENCE, self.deliveries.recv()).await;
         next.expect("a delivery in time").expect("the collector is alive")
+    }
+
+    /// Waits until the subscription is granted.
+    pub(crate) async fn connected(&mut self) {
+        let granted = async {
+            while !self.stats.connected.load(Ordering::Relaxed) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            granted = tokio::time::timeout(PATIENCE, granted) => granted.unwrap_or_else(|_| panic!("{:?}", self.stats)),
+            ended = &mut self.handle => panic!("ended with {ended:?}"),
+        }
     }
 
     pub(crate) async fn ended(self) -> Result<(), IngestError> {

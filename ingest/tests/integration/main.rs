@@ -1,4 +1,4 @@
-//! The collectors against peers: a scripted broker, a scripted client library, mosquitto, and recorded messages.
+//! The collectors against peers: a scripted broker, a scripted source, mosquitto, and recorded messages.
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it meets what it did not expect")]
 

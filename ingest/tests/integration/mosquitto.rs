@@ -160,7 +160,7 @@ async fn cut_connections_lose_nothing() {
     let Some(mosquitto) = Mosquitto::start().await else { return };
     let network = Network::to(mosquitto.port).await;
     let mut collector = collect(broker(network.port));
-    wait_for(|| collector.stats.connected.load(std::sync::atomic::Ordering::Relaxed)).await;
+    collector.connected().await;
     let publisher = tokio::spawn(publish_all(mosquitto.port));
     let mut arrived = Arrived::default();
     let mut cuts = 0;
@@ -187,7 +187,7 @@ async fn cut_connections_lose_nothing() {
 async fn killed_collectors_lose_nothing() {
     let Some(mosquitto) = Mosquitto::start().await else { return };
     let mut collector = collect(broker(mosquitto.port));
-    wait_for(|| collector.stats.connected.load(std::sync::atomic::Ordering::Relaxed)).await;
+    collector.connected().await;
     let publisher = tokio::spawn(publish_all(mosquitto.port));
     let mut arrived = Arrived::default();
     let mut kills = 0;
@@ -209,18 +209,9 @@ async fn killed_collectors_lose_nothing() {
     assert_eq!(kills, 5);
     // Everything was acknowledged: the next one finds nothing.
     collector.stopped().await.unwrap();
-    let again = collect(broker(mosquitto.port));
-    wait_for(|| again.stats.connected.load(std::sync::atomic::Ordering::Relaxed)).await;
+    let mut again = collect(broker(mosquitto.port));
+    again.connected().await;
     let stats = std::sync::Arc::clone(&again.stats);
     again.stopped().await.unwrap();
     assert_eq!(count(&stats.messages), 0);
-}
-
-async fn wait_for(condition: impl Fn() -> bool) {
-    let wait = async {
-        while !condition() {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, wait).await.expect("in time");
 }

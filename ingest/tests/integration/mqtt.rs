@@ -82,7 +82,7 @@ async fn what_a_dead_connection_left_in_the_buffer_never_acknowledges_another_me
     assert!(connection.pubacks_to_the_end().await.is_empty());
 }
 
-/// Why each connection has an event loop of its own. Once this fails, the library has been mended.
+/// Why the library's own event loop is not used. Once this fails, it has been mended.
 #[tokio::test]
 async fn one_event_loop_over_two_connections_acknowledges_messages_that_it_never_saw() {
     let fake = FakeBroker::start().await;

@@ -1,4 +1,4 @@
-//! Watchdogs, in virtual time, against a client library that does as the test says.
+//! Watchdogs, in virtual time, against a source that does as the test says.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex};
@@ -28,6 +28,8 @@ enum Behaviour {
     Silent,
     /// Signs of life, but no answer to the subscription.
     Unanswering,
+    /// More messages of QoS 0 than anyone takes, and the answer to the subscription behind them.
+    Flooding,
     /// No connection is ever made.
     Absent,
 }
@@ -54,14 +56,9 @@ impl MqttSource for Scripted {
         }
         let mut first = Vec::new();
         if script.behaviour == Behaviour::Lively {
-            first.push(SourceEvent::Message(Message {
-                topic: Bytes::from_static(b"meterlake/v1/e1/readings"),
-                payload: reading(1).into(),
-                packet: Some(Packet { id: 1, exactly_once: false }),
-                retained: false,
-            }));
+            first.push(message(Some(Packet { id: 1, exactly_once: false })));
         }
-        if script.behaviour != Behaviour::Unanswering {
+        if !matches!(script.behaviour, Behaviour::Unanswering | Behaviour::Flooding) {
             first.push(SourceEvent::Subscribed(vec![Ok(1)]));
         }
         let pulse = interval(broker.keep_alive);
@@ -73,12 +70,24 @@ impl MqttSource for Scripted {
         if let Some(event) = self.first.pop() {
             return Ok(event);
         }
+        if self.behaviour == Behaviour::Flooding {
+            return Ok(message(None));
+        }
         if self.behaviour == Behaviour::Silent {
             return std::future::pending().await;
         }
         self.pulse.tick().await;
         Ok(SourceEvent::Alive)
     }
+}
+
+fn message(packet: Option<Packet>) -> SourceEvent {
+    SourceEvent::Message(Message {
+        topic: Bytes::from_static(b"meterlake/v1/e1/readings"),
+        payload: reading(1).into(),
+        packet,
+        retained: false,
+    })
 }
 
 impl MqttSender for Mute {
@@ -141,6 +150,23 @@ async fn a_broker_that_does_not_answer_the_subscription_is_left() {
     let _collector = collect_from::<Scripted>(broker, Limits::default());
     let lived = lifetime(&mut connections).await;
     assert!((30..34).contains(&lived.as_secs()), "{lived:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_is_not_listened_to_is_not_blamed_for_it() {
+    let (broker, mut connections) = script("flooding", Behaviour::Flooding);
+    let mut collector = collect_from::<Scripted>(broker, Limits::default());
+    connections.recv().await.unwrap();
+    // The receiver is stuck: its channel, the queue and at last the connection hold still.
+    for _ in 0..300 {
+        tokio::time::advance(Duration::from_secs(1)).await;
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(count(&collector.stats.watchdog_drops), 0);
+    assert!(count(&collector.stats.messages) < 10_000, "what waits is bounded");
+    collector.next().await;
+    assert!(connections.try_recv().is_err());
+    collector.handle.abort();
 }
 
 #[tokio::test(start_paused = true)]
