@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Args;
-use meterlake_store::doctor::{self, Severity};
+use meterlake_store::doctor::{self, Depth, Severity};
 
 use crate::cli::Global;
 use crate::setup;
@@ -21,19 +21,18 @@ pub struct DoctorArgs {
 /// Examines, says what it found, and mends if asked. Fails when something unsafe is left.
 ///
 /// # Errors
-/// When lake or journal cannot be looked at.
+/// When something cannot be mended; what it says is the reason.
 pub async fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let config = setup::load_config(global)?;
     let (root, journal) = (&config.lake.root, &config.collect.journal);
     if args.mend {
         for done in doctor::mend(root, journal).await? {
-            println!("mended: {done}");
+            println!("mended {}: {}", done.subject, done.action);
         }
     }
-    let findings = doctor::examine(root, journal).await?;
+    let findings = doctor::examine(root, journal, Depth::Whole).await;
     for finding in &findings {
-        println!("{}: {}: {}", finding.severity, finding.subject, finding.message);
-        println!("    {}", finding.repair);
+        println!("{finding}");
     }
     if findings.is_empty() {
         println!("{} and {} are sound", root.display(), journal.display());
@@ -47,17 +46,15 @@ pub async fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<ExitCode>
 /// # Errors
 /// What makes it unsafe to go on, with the way to mend it.
 pub async fn refuse_if_unsafe(root: &Path, journal: &Path) -> anyhow::Result<()> {
-    let mut grave = Vec::new();
-    for finding in doctor::examine(root, journal).await? {
-        let (subject, message, repair) = (&finding.subject, &finding.message, &finding.repair);
-        if finding.severity == Severity::Unsafe {
-            grave.push(format!("{subject}: {message}; {repair}"));
-        } else {
-            tracing::warn!(%subject, %message, %repair, "doctor");
-        }
+    let findings = doctor::examine(root, journal, Depth::Start).await;
+    let (grave, others): (Vec<_>, Vec<_>) =
+        findings.into_iter().partition(|finding| finding.severity == Severity::Unsafe);
+    for finding in others {
+        tracing::warn!(severity = %finding.severity, subject = finding.subject, repair = finding.repair, "{}", finding.message);
     }
     if !grave.is_empty() {
-        bail!("not safe to collect:\n  {}", grave.join("\n  "));
+        let lines: Vec<_> = grave.iter().map(ToString::to_string).collect();
+        bail!("not safe to collect, see `meterlake doctor`:\n  {}", lines.join("\n  "));
     }
     Ok(())
 }

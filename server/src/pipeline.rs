@@ -108,9 +108,9 @@ fn group_sync(config: &CollectConfig) -> GroupSync {
 /// Commits what is in the journal and not yet in every table; returns the position that all tables hold.
 async fn catch_up(config: &CollectConfig, committer: &mut Committer, status: &CollectStatus) -> anyhow::Result<u64> {
     let start = committer.position();
-    let reader = JournalReader::open(&config.journal).context("cannot read the journal")?;
+    let reader = JournalReader::open(&config.journal);
     let mut records = 0_u64;
-    for record in reader.read_from(start + 1) {
+    for record in reader.read_from(start + 1).context("cannot read the journal")? {
         let (position, batch) = record.context("cannot read the journal")?;
         CollectStatus::add(&status.durable, batch.reading_count() as u64);
         committer.push(position, Arc::new(batch));

@@ -112,7 +112,7 @@ async fn take(path: &Path, out: &mpsc::Sender<Delivery>) -> anyhow::Result<()> {
     tracing::info!(path = %path.display(), batches = batches.len(), "taking a spooled batch");
     for (at, batch) in batches.into_iter().enumerate() {
         let ack = if at == last { removal(path.to_owned()) } else { Ack::none() };
-        out.send(Delivery { batch, ack }).await.context("the journal takes no more")?;
+        out.send(Delivery { batch, ack }).await.map_err(|_| anyhow::anyhow!("the journal takes no more"))?;
     }
     Ok(())
 }
@@ -127,8 +127,8 @@ fn removal(path: PathBuf) -> Ack {
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<ReadingBatch>> {
-    let reader = JournalReader::open(path)?;
-    let batches = reader.read_from(1).map(|record| Ok(record?.1)).collect::<anyhow::Result<Vec<_>>>()?;
+    let reader = JournalReader::open(path);
+    let batches = reader.read_from(1)?.map(|record| Ok(record?.1)).collect::<anyhow::Result<Vec<_>>>()?;
     anyhow::ensure!(!batches.is_empty(), "it holds no record");
     Ok(batches)
 }

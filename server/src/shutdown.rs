@@ -1,9 +1,9 @@
 //! Stopping: on a signal, or when the supervisor goes away; in order, with the name of who is late.
 
 use std::future::Future;
+use std::io::Read;
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -45,9 +45,14 @@ async fn supervisor_gone() {
     if std::env::var_os(SUPERVISED).is_none() {
         return std::future::pending().await;
     }
-    let mut stdin = tokio::io::stdin();
-    let mut buffer = [0_u8; 64];
-    while !matches!(stdin.read(&mut buffer).await, Ok(0) | Err(_)) {}
+    let (gone, told) = tokio::sync::oneshot::channel();
+    // A thread of its own: a read of standard input cannot be cancelled.
+    std::thread::spawn(move || {
+        let (mut stdin, mut buffer) = (std::io::stdin().lock(), [0_u8; 64]);
+        while !matches!(stdin.read(&mut buffer), Ok(0) | Err(_)) {}
+        let _ = gone.send(());
+    });
+    let _ = told.await;
 }
 
 /// Waits for a part to end, naming it each time its patience runs out. Ends it by force after `limit`.

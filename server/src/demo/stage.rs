@@ -110,11 +110,11 @@ fn fresh_folder(dir: &Path) -> anyhow::Result<PathBuf> {
     fs::canonicalize(dir).with_context(|| format!("cannot find {}", dir.display()))
 }
 
-/// History begins at a civil midnight and ends at the last quarter of an hour.
+/// History begins at a civil midnight and ends at the last full hour: the grid of water readings.
 fn simulation(args: &DemoArgs, zone: &Zone, today: CivilDay, now: Timestamp) -> anyhow::Result<Simulation> {
     let from = zone.start_of_day(today.plus_days(-i32::from(args.days)));
-    let quarter = 900;
-    let to = Timestamp::from_unix_seconds(now.unix_seconds().div_euclid(quarter) * quarter)?;
+    let hour = 3600;
+    let to = Timestamp::from_unix_seconds(now.unix_seconds().div_euclid(hour) * hour)?;
     let water_modbus = args.modbus / 5;
     let mut plan = FleetPlan::new(args.seed, from, to);
     plan.zone = zone.clone();

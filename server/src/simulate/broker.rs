@@ -19,7 +19,7 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// Where to and how fast.
 #[derive(Debug, Clone, Args)]
-pub struct BrokerArgs {
+pub(crate) struct BrokerArgs {
     /// The broker
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:1883", value_parser = address)]
     broker: (String, u16),

@@ -84,7 +84,7 @@ pub(super) async fn run(args: &FleetArgs) -> anyhow::Result<()> {
 
     let stop = shutdown::on_signal()?;
     let form = if args.singles { MessageForm::Singles } else { MessageForm::Frames };
-    let history = stream::iter(History::new(Arc::clone(&simulation), form)).map(Ok);
+    let history = stream::iter(History::new(Arc::clone(&simulation), form)).map(Ok::<_, SimError>);
     if args.live == 0 {
         let expected = expected_messages(&simulation, form);
         return args.broker.publish(history, Some(expected), stop).await;
@@ -94,7 +94,7 @@ pub(super) async fn run(args: &FleetArgs) -> anyhow::Result<()> {
     let present = stream::once(async move {
         let from = step_s.map_or(Ok(to), next_on_grid)?;
         let messages = live(simulation, LivePlan { from, step_s })?;
-        Ok(messages.map(Ok).take_until(tokio::time::sleep(length)))
+        Ok::<_, SimError>(messages.map(Ok).take_until(tokio::time::sleep(length)))
     });
     args.broker.publish(history.chain(present.try_flatten()), None, stop).await
 }

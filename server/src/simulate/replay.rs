@@ -10,9 +10,6 @@ use super::broker::BrokerArgs;
 use super::write_registry;
 use crate::shutdown;
 
-/// Readings of one message of a frame, unless told otherwise: some four days of hours, or a day of quarters.
-const FRAME: u16 = 96;
-
 /// Which recording, sent how.
 #[derive(Debug, Clone, Args)]
 pub struct ReplayArgs {
@@ -24,7 +21,8 @@ pub struct ReplayArgs {
     /// The folder of recorded data [default: METERLAKE_DATA, else ../shared/data]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Send up to so many readings of a meter in one message, 96 if no number is given [default: one reading a message]
+    /// Send up to so many readings of a meter in one message, 96 if no number is given: four days of hours, or a day of
+    /// quarters [default: one reading a message]
     #[arg(long, value_name = "READINGS", num_args = 0..=1, default_missing_value = "96", value_parser = clap::value_parser!(u16).range(2..=1000))]
     frames: Option<u16>,
     /// Write the registry that is made from the file as CSV files to this folder first
@@ -84,7 +82,7 @@ mod tests {
 
     #[test]
     fn frames_are_of_a_stated_length_or_of_96() {
-        for (words, expected) in [("daiad", None), ("daiad --frames", Some(FRAME)), ("daiad --frames 24", Some(24))] {
+        for (words, expected) in [("daiad", None), ("daiad --frames", Some(96)), ("daiad --frames 24", Some(24))] {
             let line = Line::try_parse_from(std::iter::once("replay").chain(words.split_whitespace())).unwrap();
             assert_eq!(line.replay.frames, expected, "{words}");
         }

@@ -10,7 +10,7 @@ const DAY_S: i64 = 86_400;
 
 /// The time of history.
 #[derive(Debug, Clone, Args)]
-pub struct WindowArgs {
+pub(crate) struct WindowArgs {
     /// Days of history up to --to [default: 1, if nothing else says how long]
     #[arg(long, value_name = "N", conflicts_with_all = ["hours", "from"], value_parser = clap::value_parser!(i64).range(0..=3660))]
     days: Option<i64>,
