@@ -207,6 +207,7 @@ impl<S: MqttSource> Shared<S> {
         if self.draining.is_cancelled() {
             return;
         }
+        let received_at_s = Timestamp::now().unix_seconds();
         let size = message.payload.len();
         MqttStats::add(&self.stats.messages, 1);
         MqttStats::add(&self.stats.bytes, size);
@@ -218,7 +219,6 @@ impl<S: MqttSource> Shared<S> {
         self.held_up.store(true, Ordering::Relaxed);
         let room = u32::try_from(kept).unwrap_or(u32::MAX).min(self.limits.queue_bytes);
         let room = Arc::clone(&self.queue_bytes).acquire_many_owned(room).await.ok();
-        let received_at_s = Timestamp::now().unix_seconds();
         let queued = Queued {
             epoch,
             number,
