@@ -96,11 +96,6 @@ impl FileWriter {
         self.writer.bytes_written() + self.writer.in_progress_size()
     }
 
-    /// Rows so far.
-    pub(crate) fn rows(&self) -> u64 {
-        self.stats.rows()
-    }
-
     /// Closes the file.
     pub(crate) fn finish(self) -> Result<EncodedFile, StoreError> {
         let bytes = self.writer.into_inner().map_err(|source| StoreError::parquet(&self.table, "(new)", source))?;

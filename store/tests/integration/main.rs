@@ -1,4 +1,11 @@
 //! The store by its public door, one binary for all parts.
 
+#![allow(clippy::unwrap_used, reason = "a test that unwraps says what it expects")]
+
+mod commit;
+mod compact;
+mod doctor;
+mod faults;
 mod lake;
 mod query;
+mod registry;
