@@ -76,8 +76,8 @@ pub(super) fn bad_tail(table: &Path) -> Option<BadTail> {
         let reason = format!("of version {version} cannot be read: {e}");
         return Some(BadTail { first_bad: file.clone(), reason, aside });
     }
-    let mut due = checkpoint.map_or(0, |(version, _)| version + 1);
-    for (version, path) in commits.range(due..) {
+    let start = checkpoint.map_or(0, |(version, _)| version + 1);
+    for (due, (version, path)) in (start..).zip(commits.range(start..)) {
         let reason = if *version == due {
             match fs::read(path) {
                 Ok(bytes) => actions::decode(&bytes).err(),
@@ -90,7 +90,6 @@ pub(super) fn bad_tail(table: &Path) -> Option<BadTail> {
             let aside = commits.range(version..).map(|(_, path)| path.clone()).collect();
             return Some(BadTail { first_bad: path.clone(), reason, aside });
         }
-        due += 1;
     }
     None
 }

@@ -95,7 +95,8 @@ impl LakeTable {
     }
 
     fn scan_hot(&self, projection: Option<&Vec<usize>>) -> Result<Arc<dyn ExecutionPlan>> {
-        let source = MemorySourceConfig::try_new(&[self.hot.clone()], self.schema.clone(), projection.cloned())?;
+        let source =
+            MemorySourceConfig::try_new(std::slice::from_ref(&self.hot), self.schema.clone(), projection.cloned())?;
         let source = source.try_with_sort_information(self.ordering().into_iter().collect())?;
         Ok(DataSourceExec::from_data_source(source))
     }

@@ -188,6 +188,8 @@ async fn files_are_chosen_by_meter_time_and_month() {
     let lake = committed(dir.path()).await;
     let context = lake.session(ReadOptions::default()).await.unwrap();
     let files = |plan: &str| plan.matches(".parquet").count();
+    let one = plan(&context, "SELECT energy_import_kwh FROM electricity WHERE meter_id = 'c'").await;
+    assert!(one.contains("pruning_predicate"), "pages are chosen, too: {one}");
     for (filter, expected) in [
         ("true", 3),
         ("month = '2026-11'", 1),
