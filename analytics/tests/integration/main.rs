@@ -1,6 +1,8 @@
 //! Jobs over a lake on disk, by the rules that they keep: reruns give the same bytes, late readings touch only their
 //! partitions, estimates raise nothing, parts add up, what people did stays.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests unwrap as the tests do")]
+
 mod alerts;
 mod billing;
 mod fixture;

@@ -19,7 +19,11 @@ async fn profiles_have_figures_and_a_rank_in_their_class() {
         .await;
     let ranks: Vec<&str> = rows.iter().map(|r| r.split(',').nth(4).unwrap()).collect();
     assert_eq!(ranks, ["1", "2", "3", "4", "1", "2"], "{rows:?}");
-    assert!(rows.iter().all(|r| r.contains(",2026-02,28,28,") && r.ends_with(",24,28")), "{rows:?}");
+    assert!(rows.iter().all(|r| r.ends_with(",24,28")), "{rows:?}");
+    // On the day of the exchange a quarter of an hour of the old meter is estimated: E4 has one day less.
+    let complete = |r: &&String| r.contains(",2026-02,28,28,");
+    let less: Vec<_> = rows.iter().filter(|r| !complete(r)).collect();
+    assert!(less.len() == 1 && less[0].starts_with("E4,2026-02,28,27,"), "{rows:?}");
 }
 
 #[tokio::test]

@@ -21,6 +21,9 @@ fn one_phase(volts: &[Option<i64>], interval_s: i64) -> Vec<VoltageReading> {
 /// (start, end) as indexes of readings, severity and the lowest voltage of each episode.
 type Expected = (i64, Option<i64>, Severity, i64);
 
+/// Name, volts by reading, expected episodes.
+type Case<'a> = (&'a str, Vec<Option<i64>>, &'a [Expected]);
+
 fn check(name: &str, volts_at: &[Option<i64>], interval_s: i64, rules: &VoltageRules, expected: &[Expected]) {
     let found: Vec<_> = find(one_phase(volts_at, interval_s), None, interval_s, rules)
         .into_iter()
@@ -43,7 +46,7 @@ fn v(volts: &[i64]) -> Vec<Option<i64>> {
 fn two_low_readings_open_and_two_good_ones_end() {
     use Severity::{Major, Minor};
     let en = VoltageRules::default();
-    let table: [(&str, Vec<Option<i64>>, &[Expected]); 11] = [
+    let table: [Case<'_>; 11] = [
         ("one dip is none", v(&[230, 200, 230, 230]), &[]),
         ("207 V is within the limit", v(&[207, 207, 207]), &[]),
         ("two low ones", v(&[230, 206, 205, 230, 230]), &[(1, Some(3), Minor, 205)]),
