@@ -76,7 +76,8 @@ impl SqlResult {
 /// `Refused` with the reason, `Deadline`, or what the planner found wrong.
 pub async fn sql(context: &SessionContext, text: &str, limits: SqlLimits) -> Result<SqlResult, QueryError> {
     check_size(text, limits)?;
-    let permit = tokio::time::timeout(limits.planning, PLANNERS.acquire());
+    let deadline = tokio::time::Instant::now() + limits.planning;
+    let permit = tokio::time::timeout_at(deadline, PLANNERS.acquire());
     let permit = permit.await.map_err(|_| QueryError::Deadline(limits.planning))?;
     let permit = permit.map_err(|e| QueryError::Refused(e.to_string()))?;
     let (answer, planned) = oneshot::channel();
@@ -92,7 +93,7 @@ pub async fn sql(context: &SessionContext, text: &str, limits: SqlLimits) -> Res
         .stack_size(STACK_BYTES)
         .spawn(plan)
         .map_err(|e| QueryError::Refused(format!("no thread to plan with: {e}")))?;
-    match tokio::time::timeout(limits.planning, planned).await {
+    match tokio::time::timeout_at(deadline, planned).await {
         Ok(Ok(result)) => result,
         Ok(Err(_)) => Err(QueryError::Refused("the planner failed on this statement".into())),
         Err(_) => Err(QueryError::Deadline(limits.planning)),
