@@ -222,7 +222,8 @@ mod tests {
 
     fn batch(rows: usize) -> RecordBatch {
         let meters: StringArray = (0..rows).map(|i| Some(format!("m{:03}", i / 2976))).collect();
-        let ts: TimestampMicrosecondArray = (0..rows).map(|i| Some((i as i64 % 2976) * 900_000_000)).collect();
+        let ts: TimestampMicrosecondArray =
+            (0..rows).zip((0_i64..2976).cycle()).map(|(_, i)| Some(i * 900_000_000)).collect();
         RecordBatch::try_from_iter([
             ("meter_id", Arc::new(meters) as ArrayRef),
             ("ts", Arc::new(ts.with_timezone("UTC"))),

@@ -83,11 +83,11 @@ pub(crate) async fn look_up(
         if meters.is_empty() {
             continue;
         }
-        let stream = pages_with(log, file, "meter_id", &meters, columns).await?;
-        let batches: Vec<RecordBatch> =
-            stream.try_collect().await.map_err(|source| StoreError::parquet(&log.state().name, &file.path, source))?;
-        for batch in &batches {
-            take(batch, wanted, &mut found).map_err(|source| StoreError::arrow(&log.state().name, source))?;
+        let mut stream = pages_with(log, file, "meter_id", &meters, columns).await?;
+        let wrap = |source| StoreError::parquet(&log.state().name, &file.path, source);
+        // Batch by batch: many meters of a large file are not all in memory at once.
+        while let Some(batch) = stream.try_next().await.map_err(wrap)? {
+            take(&batch, wanted, &mut found).map_err(|source| StoreError::arrow(&log.state().name, source))?;
         }
     }
     Ok(found)
@@ -119,6 +119,9 @@ fn time_bounds(file: &DataFile) -> (i64, i64) {
     (micros(file.min("ts")).unwrap_or(i64::MIN), micros(file.max("ts")).unwrap_or(i64::MAX))
 }
 
+/// A meter with the times asked for.
+type Asked<'a> = (&'a MeterId, &'a BTreeSet<i64>);
+
 fn take(
     batch: &RecordBatch,
     wanted: &BTreeMap<MeterId, BTreeSet<i64>>,
@@ -130,7 +133,7 @@ fn take(
     let times = times.as_primitive::<TimestampMicrosecondType>();
     let mut rows: Vec<u32> = Vec::new();
     // Rows of one meter lie together, so its entry is looked for once.
-    let mut current: Option<(&str, Option<(&MeterId, &BTreeSet<i64>)>)> = None;
+    let mut current: Option<(&str, Option<Asked<'_>>)> = None;
     for row in 0..batch.num_rows() {
         let (meter, ts) = (meters.value(row), times.value(row));
         let entry = match current {

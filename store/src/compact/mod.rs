@@ -22,12 +22,19 @@ use crate::parquet_file::Effort;
 use crate::table::{DataFile, maintenance_app};
 use crate::write::{data_file, hash};
 
+/// Files are of like size when their sizes differ by less than this factor.
+const TIER: u64 = 4;
+/// A closed month is closed again when what came late is at least this part of it: one eighth.
+const LATE_SHARE: u64 = 8;
+/// And in any case so many times [`CompactOptions::close_after`] after its end.
+const LAST_CLOSE: i64 = 10;
+
 /// When to merge what.
 #[derive(Debug, Clone)]
 pub struct CompactOptions {
     /// The present; `None`: by the machine's clock. Tells which months are over.
     pub now: Option<Timestamp>,
-    /// Fewer small files than this of one partition stay as they are.
+    /// Fewer files of like size than this, of one partition, stay as they are.
     pub min_files: usize,
     /// No more files than this are merged at once: each takes memory.
     pub max_inputs: usize,
@@ -122,34 +129,50 @@ fn steps(files: &[DataFile], options: &CompactOptions) -> Vec<Step> {
         let directory = file.path.rsplit_once('/').map_or("", |(directory, _)| directory);
         partitions.entry(directory).or_default().push(file);
     }
-    partitions.into_values().filter_map(|files| step(&files, options, now)).collect()
+    partitions.into_values().flat_map(|files| partition_steps(&files, options, now)).collect()
 }
 
-fn step(files: &[&DataFile], options: &CompactOptions, now: Timestamp) -> Option<Step> {
+fn partition_steps(files: &[&DataFile], options: &CompactOptions, now: Timestamp) -> Vec<Step> {
     // A derived partition is one file that its owner replaces.
     if files.iter().any(|f| is_named(f, "whole-")) {
-        return None;
+        return Vec::new();
     }
-    let ended = files.first()?.partition_value("month").and_then(end_of_month);
+    let (closed, open): (Vec<&DataFile>, Vec<&DataFile>) = files.iter().partition(|f| is_named(f, "closed-"));
+    if open.is_empty() {
+        return Vec::new();
+    }
+    let all_may_be_closed = files.len() <= options.max_inputs.max(2);
+    if all_may_be_closed && is_to_be_closed(&closed, &open, options, now) {
+        return vec![Step { files: files.iter().map(|f| (*f).clone()).collect(), effort: Effort::Closed }];
+    }
+    merge_tiers(&open, options)
+}
+
+/// A month that is over is rewritten as a whole, and again once it is worth it for what came late.
+fn is_to_be_closed(closed: &[&DataFile], open: &[&DataFile], options: &CompactOptions, now: Timestamp) -> bool {
+    let Some(end) = open.first().and_then(|f| f.partition_value("month")).and_then(end_of_month) else { return false };
     let close_after = i64::try_from(options.close_after.as_secs()).unwrap_or(i64::MAX);
-    let over = ended.is_some_and(|end| end.plus_seconds(close_after) <= now);
-    let most = options.max_inputs.max(2);
-    if over && files.iter().all(|f| is_named(f, "closed-")) {
-        return None;
+    let over_since = |times: i64| end.plus_seconds(close_after.saturating_mul(times)) <= now;
+    let bytes = |files: &[&DataFile]| files.iter().map(|f| f.size).sum::<u64>();
+    let worth_it = bytes(open).saturating_mul(LATE_SHARE) >= bytes(closed);
+    over_since(1) && (worth_it || over_since(LAST_CLOSE))
+}
+
+/// Files of like size are merged with each other, so that a row is rewritten once for each step in size and not with
+/// every new file.
+fn merge_tiers(open: &[&DataFile], options: &CompactOptions) -> Vec<Step> {
+    let mut tiers: BTreeMap<u32, Vec<DataFile>> = BTreeMap::new();
+    for file in open {
+        if usize::try_from(file.size).is_ok_and(|size| size < options.target_bytes) {
+            tiers.entry(file.size.checked_ilog(TIER).unwrap_or(0)).or_default().push((*file).clone());
+        }
     }
-    if over && files.len() <= most {
-        return Some(Step { files: files.iter().map(|f| (*f).clone()).collect(), effort: Effort::Closed });
-    }
-    let small = |f: &&&DataFile| usize::try_from(f.size).is_ok_and(|size| size < options.target_bytes);
-    let mut small: Vec<DataFile> = files.iter().filter(small).map(|f| (**f).clone()).collect();
-    if small.len() < options.min_files.max(2) {
-        return None;
-    }
-    // The smallest first, so that a merged file is not merged again with every new one.
-    small.sort_by(|a, b| (a.size, &a.path).cmp(&(b.size, &b.path)));
-    small.truncate(most);
-    small.sort_by(|a, b| a.path.cmp(&b.path));
-    Some(Step { files: small, effort: Effort::Open })
+    let chunks = tiers.into_values().flat_map(|files| {
+        let chunks: Vec<_> = files.chunks(options.max_inputs.max(2)).map(<[DataFile]>::to_vec).collect();
+        chunks
+    });
+    let enough = chunks.filter(|files| files.len() >= options.min_files.max(2));
+    enough.map(|files| Step { files, effort: Effort::Open }).collect()
 }
 
 fn is_named(file: &DataFile, prefix: &str) -> bool {
@@ -204,21 +227,31 @@ mod tests {
     }
 
     #[test]
-    fn small_files_of_an_open_month_are_merged_the_smallest_first() {
-        let (a, b, c, d) =
-            ("month=2026-11/fresh-a", "month=2026-11/fresh-b", "month=2026-11/merged-c", "month=2026-11/fresh-d");
-        check(&[(a, 1)], "2026-11-20T00:00:00Z", &[]);
-        check(&[(a, 1), (c, 200)], "2026-11-20T00:00:00Z", &[]);
-        check(&[(a, 1), (b, 1), (c, 90), (d, 1)], "2026-11-20T00:00:00Z", &[(&[a, b, d], Effort::Open)]);
+    fn files_of_like_size_are_merged_while_a_month_is_open() {
+        let now = "2026-11-20T00:00:00Z";
+        let path = |name: &str| format!("month=2026-11/{name}");
+        let [a, b, c, d, e] = ["fresh-a", "fresh-b", "merged-c", "fresh-d", "merged-e"].map(path);
+        check(&[(&a, 1)], now, &[]);
+        check(&[(&a, 1), (&c, 200)], now, &[]);
+        check(&[(&a, 1), (&b, 2), (&c, 90), (&d, 3)], now, &[(&[&a, &b, &d], Effort::Open)]);
+        check(&[(&a, 1), (&b, 2), (&c, 70), (&e, 90)], now, &[(&[&a, &b], Effort::Open), (&[&c, &e], Effort::Open)]);
+        check(
+            &[(&a, 1), (&b, 1), (&c, 1), (&d, 1), (&e, 1)],
+            now,
+            &[(&[&a, &b, &c], Effort::Open), (&[&d, &e], Effort::Open)],
+        );
     }
 
     #[test]
-    fn a_month_is_closed_once_and_again_when_late_readings_come() {
-        let (a, closed) = ("month=2026-10/fresh-a", "month=2026-10/closed-b");
+    fn a_month_is_closed_once_and_again_when_it_is_worth_it_or_at_last() {
+        let (a, b, closed) = ("month=2026-10/fresh-a", "month=2026-10/fresh-b", "month=2026-10/closed-c");
         check(&[(a, 1)], "2026-11-03T23:59:59Z", &[]);
         check(&[(a, 1)], "2026-11-04T00:00:00Z", &[(&[a], Effort::Closed)]);
         check(&[(closed, 1)], "2026-12-04T00:00:00Z", &[]);
-        check(&[(closed, 1), (a, 1)], "2026-12-04T00:00:00Z", &[(&[closed, a], Effort::Closed)]);
+        check(&[(a, 10), (closed, 80)], "2026-11-05T00:00:00Z", &[(&[a, closed], Effort::Closed)]);
+        check(&[(a, 4), (b, 5), (closed, 80)], "2026-11-05T00:00:00Z", &[(&[a, b], Effort::Open)]);
+        check(&[(a, 1), (closed, 80)], "2026-11-05T00:00:00Z", &[]);
+        check(&[(a, 1), (closed, 80)], "2026-12-01T00:00:00Z", &[(&[a, closed], Effort::Closed)]);
     }
 
     #[test]

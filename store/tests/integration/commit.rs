@@ -222,8 +222,11 @@ async fn rule_2_exactly_once_whichever_call_fails_and_the_flush_is_repeated() {
     }
 }
 
+/// A meter, a time and values by column.
+type Message = (u8, i64, Vec<(&'static str, i64)>);
+
 /// Messages of few meters and times, so that many meet.
-fn messages() -> impl Strategy<Value = Vec<(u8, i64, Vec<(&'static str, i64)>)>> {
+fn messages() -> impl Strategy<Value = Vec<Message>> {
     let values = (prop::option::of(0..3_i64), prop::option::of(0..2_i64), prop::option::of(0..2_i64))
         .prop_filter("says something", |(e, v, p)| e.is_some() || v.is_some() || p.is_some())
         .prop_map(|(e, v, p)| {
@@ -232,7 +235,7 @@ fn messages() -> impl Strategy<Value = Vec<(u8, i64, Vec<(&'static str, i64)>)>>
     prop::collection::vec((0..3_u8, 0..4_i64, values), 1..24)
 }
 
-fn said(message: &(u8, i64, Vec<(&'static str, i64)>)) -> Arc<ReadingBatch> {
+fn said(message: &Message) -> Arc<ReadingBatch> {
     record(&[(["a", "b", "c"][usize::from(message.0)], message.1 * 900, message.2.as_slice())])
 }
 
