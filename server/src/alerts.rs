@@ -22,6 +22,7 @@ pub enum AlertsCommand {
     Acknowledge(StepArgs),
     /// Say who is to go there
     Assign {
+        /// Which alert, and who assigns it
         #[command(flatten)]
         step: StepArgs,
         /// Who goes there
@@ -30,6 +31,7 @@ pub enum AlertsCommand {
     },
     /// Close it with what was found
     Resolve {
+        /// Which alert, and who resolves it
         #[command(flatten)]
         step: StepArgs,
         /// What was found
@@ -82,8 +84,7 @@ pub async fn run(global: &Global, command: &AlertsCommand) -> anyhow::Result<()>
     Ok(())
 }
 
-const COLUMNS: [&str; 9] =
-    ["id", "state", "severity", "rule", "subject", "place", "since", "summary", "last_step"];
+const COLUMNS: [&str; 9] = ["id", "state", "severity", "rule", "subject", "place", "since", "summary", "last_step"];
 
 fn table(alerts: &[PresentAlert], all: bool) -> anyhow::Result<RecordBatch> {
     let is_closed = |state| matches!(state, State::Cleared | State::Resolved | State::Withdrawn);

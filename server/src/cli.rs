@@ -24,9 +24,10 @@ pub struct Global {
     /// Configuration file; without it the embedded defaults hold (see `meterlake config default`)
     #[arg(long, short, global = true, value_name = "FILE", env = "METERLAKE_CONFIG")]
     pub(crate) config: Option<PathBuf>,
-    /// What is logged: a level, or directives such as `warn,meterlake_ingest=debug`
-    #[arg(long, global = true, value_name = "FILTER", env = "METERLAKE_LOG", default_value = "info")]
-    pub(crate) log: String,
+    /// What is logged: a level for this program, or directives such as `warn,meterlake_ingest=debug`
+    /// [default: info for collect, jobs, serve and run; errors only for the others]
+    #[arg(long, global = true, value_name = "FILTER", env = "METERLAKE_LOG")]
+    pub(crate) log: Option<String>,
     /// How it is logged, on standard error
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
@@ -84,10 +85,22 @@ enum Command {
     Config(config_commands::ConfigCommand),
 }
 
+impl Command {
+    /// Processes tell what they do; commands answer, and tell only what went wrong. The embedded broker of the demo
+    /// takes every end of a connection for an error.
+    fn default_log(&self) -> &'static str {
+        match self {
+            Self::Run | Self::Collect | Self::Jobs | Self::Serve => "info",
+            _ => "error,rumqttd=off",
+        }
+    }
+}
+
 /// Parses the arguments, runs the command, and reports an error as one chain of causes.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    logs::init(&cli.global.log, cli.global.log_format);
+    let log = cli.global.log.as_deref().unwrap_or_else(|| cli.command.default_log());
+    logs::init(log, cli.global.log_format);
     let runtime = match setup::runtime() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -154,7 +154,10 @@ async fn replay(config: &Config, lake: &Lake, args: &ReplayArgs) -> anyhow::Resu
         }
     }
     let verb = if args.dry_run { "could be read" } else { "read again and stored" };
-    println!("{readable} of {tried} dead letters {verb}, with {readings} readings; {} still cannot be", tried - readable);
+    println!(
+        "{readable} of {tried} dead letters {verb}, with {readings} readings; {} still cannot be",
+        tried - readable
+    );
     Ok(())
 }
 
@@ -264,7 +267,11 @@ async fn wait_until_taken(spooled: &Path) -> anyhow::Result<()> {
         }
     };
     tokio::time::timeout(DURABLE_LIMIT, taken).await.with_context(|| {
-        format!("the collector has not taken {} within {} s; it will when it can", spooled.display(), DURABLE_LIMIT.as_secs())
+        format!(
+            "the collector has not taken {} within {} s; it will when it can",
+            spooled.display(),
+            DURABLE_LIMIT.as_secs()
+        )
     })
 }
 

@@ -107,11 +107,9 @@ async fn run_now(config: &Config, lake: &Lake, args: &JobRunArgs) -> anyhow::Res
 
 pub(crate) fn line(report: &JobReport) -> String {
     format!(
-        "{:8} {}; {} of {} partitions changed, {:.1} s, run {}",
+        "{:8} {}, {:.1} s, run {}",
         report.job.as_str(),
         report.summary,
-        report.partitions_changed,
-        report.partitions,
         report.duration.as_secs_f64(),
         report.run_id
     )
@@ -139,7 +137,10 @@ pub fn lock(root: &Path) -> anyhow::Result<File> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => {
-            bail!("another process runs jobs on this lake ({} is locked): stop it, or wait until it is done", path.display())
+            bail!(
+                "another process runs jobs on this lake ({} is locked): stop it, or wait until it is done",
+                path.display()
+            )
         }
         Err(std::fs::TryLockError::Error(error)) => {
             Err(error).with_context(|| format!("cannot lock {}", path.display()))
@@ -214,4 +215,3 @@ async fn touched_since(lake: &Lake, commit_seq: i64) -> anyhow::Result<Option<(T
         _ => Ok(None),
     }
 }
-

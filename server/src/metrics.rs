@@ -58,7 +58,12 @@ pub fn render(report: Option<&StatusReport>, tables: &[TableFigures], now_s: i64
     one(&mut registry, "collect_up", "Whether the collector wrote its status lately", up);
     if let Some(report) = report {
         for (name, value) in &report.totals {
-            one(&mut registry, &format!("collect_{name}"), "Since the collector's start; positions are the journal's", *value);
+            one(
+                &mut registry,
+                &format!("collect_{name}"),
+                "Since the collector's start; positions are the journal's",
+                *value,
+            );
         }
         by_source(&mut registry, "mqtt", "broker", &report.brokers);
         by_source(&mut registry, "modbus", "line", &report.lines);

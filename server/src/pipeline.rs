@@ -71,11 +71,13 @@ pub async fn collect(config: &Config, status: Arc<CollectStatus>, stop: Cancella
     let (directory, directory_task) = directory::follow(&lake, collectors_stop.clone()).await?;
     let mut collectors = JoinSet::new();
     let sources = start_collectors(config, &directory, &to_journal, &collectors_stop, &mut collectors);
+    // Set once: a status belongs to one collector.
+    let _ = status.sources.set(sources);
     let spool = config.collect.journal.clone();
     collectors.spawn(replay_spool::follow(spool, to_journal, collectors_stop.clone()));
     let reporter_stop = CancellationToken::new();
     let journal_dir = config.collect.journal.clone();
-    let report = status::publish(journal_dir, Arc::clone(&status), sources, reporter_stop.clone());
+    let report = status::publish(journal_dir, Arc::clone(&status), reporter_stop.clone());
     let reporter = tokio::spawn(report);
 
     // Until told to stop, or until a part cannot go on; then in order: sources, journal, tables.

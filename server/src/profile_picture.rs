@@ -129,9 +129,9 @@ async fn main_slots(
     to: CivilDay,
 ) -> anyhow::Result<(Channel, Vec<SlotUse>)> {
     let text = format!(
-        "SELECT channel, CAST(start AS BIGINT), CAST(\"end\" AS BIGINT), value, quality FROM usage_spans
+        "SELECT channel, CAST(start AS BIGINT) AS start_us, CAST(\"end\" AS BIGINT) AS end_us, value, quality FROM usage_spans
          WHERE usage_point_id = '{}' AND level = 'slot'
-           AND CAST(start AS BIGINT) >= {} AND CAST(start AS BIGINT) < {} ORDER BY channel, start",
+           AND CAST(start AS BIGINT) >= {} AND CAST(start AS BIGINT) < {} ORDER BY channel, start_us",
         quoted(&point.id),
         point.zone.start_of_day(from).micros(),
         point.zone.start_of_day(to).micros()

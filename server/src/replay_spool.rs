@@ -39,12 +39,8 @@ pub fn submit(journal: &Path, name: &str, batches: &[ReadingBatch]) -> anyhow::R
     if fresh.exists() {
         fs::remove_dir_all(&fresh).with_context(|| format!("cannot clear {}", fresh.display()))?;
     }
-    let options = JournalOptions {
-        dir: fresh.clone(),
-        segment_bytes: SEGMENT_BYTES,
-        keep: Duration::MAX,
-        keep_bytes: u64::MAX,
-    };
+    let options =
+        JournalOptions { dir: fresh.clone(), segment_bytes: SEGMENT_BYTES, keep: Duration::MAX, keep_bytes: u64::MAX };
     let (mut writer, _) = JournalWriter::open(options)?;
     for batch in batches {
         writer.append(batch)?;
@@ -53,11 +49,6 @@ pub fn submit(journal: &Path, name: &str, batches: &[ReadingBatch]) -> anyhow::R
     drop(writer);
     fs::rename(&fresh, &ready).with_context(|| format!("cannot move {} into the spool", fresh.display()))?;
     Ok(ready)
-}
-
-/// Whether something waits for the collector.
-pub fn is_waiting(journal: &Path) -> bool {
-    waiting(journal).is_ok_and(|found| !found.is_empty())
 }
 
 fn waiting(journal: &Path) -> anyhow::Result<Vec<PathBuf>> {

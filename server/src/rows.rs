@@ -2,8 +2,8 @@
 
 use arrow::array::{Array, RecordBatch};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use datafusion::prelude::SessionContext;
 use datafusion::physical_plan::SendableRecordBatchStream;
+use datafusion::prelude::SessionContext;
 use meterlake_store::query::{SqlLimits, sql};
 
 /// One row: its cells as text, `None` where they are null.

@@ -50,8 +50,11 @@ async fn supervise(part: &'static str, global: Global, stop: CancellationToken) 
         let started = Instant::now();
         let mut child = start(part, &global)?;
         tracing::info!(part, pid = child.id(), "started");
+        // Waiting closes a standard input that the child still owns, which is the request to stop.
+        let request = child.stdin.take();
         let Some(status) = shutdown::until_stopped(&stop, child.wait()).await else {
-            return stop_child(part, child).await;
+            drop(request);
+            return stopped(part, child).await;
         };
         let status = status.with_context(|| format!("cannot wait for {part}"))?;
         if started.elapsed() >= SETTLED {
@@ -70,15 +73,16 @@ fn start(part: &str, global: &Global) -> anyhow::Result<Child> {
     if let Some(config) = &global.config {
         command.arg("--config").arg(config);
     }
-    command.arg("--log").arg(&global.log);
+    if let Some(log) = &global.log {
+        command.arg("--log").arg(log);
+    }
     command.args(["--log-format", if global.log_format == LogFormat::Json { "json" } else { "text" }]);
     command.arg(part).env(shutdown::SUPERVISED, "1").stdin(Stdio::piped());
     command.spawn().with_context(|| format!("cannot start {part}"))
 }
 
-/// Closes the child's standard input, which it takes as the request to stop, and waits.
-async fn stop_child(part: &str, mut child: Child) -> anyhow::Result<()> {
-    drop(child.stdin.take());
+/// Waits for a child that was asked to stop.
+async fn stopped(part: &str, mut child: Child) -> anyhow::Result<()> {
     let status = child.wait().await.with_context(|| format!("cannot wait for {part}"))?;
     anyhow::ensure!(status.success(), "{part} ended with {status}");
     tracing::info!(part, "stopped");

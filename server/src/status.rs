@@ -1,8 +1,8 @@
 //! What the collector says about itself: counters in memory, and a small file that other processes read.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -38,12 +38,20 @@ pub struct CollectStatus {
     pub durable: AtomicU64,
     /// Commits made.
     pub commits: AtomicU64,
+    /// The sources, once they are started.
+    pub sources: OnceLock<Sources>,
 }
 
 impl CollectStatus {
     /// Adds to a counter.
     pub fn add(counter: &AtomicU64, more: u64) {
         counter.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// Whether every broker has granted its subscriptions.
+    pub fn is_subscribed(&self) -> bool {
+        let connected = |(_, stats): &(String, Arc<MqttStats>)| stats.connected.load(Ordering::Relaxed);
+        self.sources.get().is_some_and(|sources| sources.brokers.iter().all(connected))
     }
 
     /// The present value of a counter.
@@ -82,7 +90,8 @@ pub struct StatusReport {
 }
 
 impl StatusReport {
-    fn of(status: &CollectStatus, sources: &Sources, started_at_s: i64) -> Self {
+    fn of(status: &CollectStatus, started_at_s: i64) -> Self {
+        let sources = status.sources.get().cloned().unwrap_or_default();
         let total = |name: &str, counter: &AtomicU64| (name.to_owned(), CollectStatus::get(counter));
         Self {
             written_at_s: Timestamp::now().unix_seconds(),
@@ -136,7 +145,7 @@ pub fn read_report(journal: &Path) -> anyhow::Result<Option<StatusReport>> {
 }
 
 /// Writes the report each second until stopped. A failure is logged and tried again: no reading depends on it.
-pub async fn publish(journal: PathBuf, status: Arc<CollectStatus>, sources: Sources, stop: CancellationToken) {
+pub async fn publish(journal: PathBuf, status: Arc<CollectStatus>, stop: CancellationToken) {
     let started_at_s = Timestamp::now().unix_seconds();
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     let mut failing = false;
@@ -145,7 +154,7 @@ pub async fn publish(journal: PathBuf, status: Arc<CollectStatus>, sources: Sour
             _ = ticks.tick() => false,
             () = stop.cancelled() => true,
         };
-        let outcome = write_report(&journal, &StatusReport::of(&status, &sources, started_at_s));
+        let outcome = write_report(&journal, &StatusReport::of(&status, started_at_s));
         match outcome {
             Ok(()) => failing = false,
             Err(error) if !failing => {

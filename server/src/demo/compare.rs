@@ -21,13 +21,14 @@ fn instant(row: &Row, at: usize) -> anyhow::Result<Timestamp> {
 
 /// Billing reads of the closed cycle beside the simulator's own use.
 pub(crate) async fn billing(session: &SessionContext, simulation: &Simulation) -> anyhow::Result<String> {
-    let found = rows::fetch(
-        session,
-        "SELECT usage_point_id, channel, CAST(start AS BIGINT), CAST(\"end\" AS BIGINT), use_amount, state, reasons,
-                estimated, start_register, end_register, first_day, last_day
-         FROM billing_reads ORDER BY usage_point_id, channel, start",
-    )
-    .await?;
+    // Cycles that began before the simulation did are not closed ones.
+    let begins = simulation.plan().from.micros();
+    let text = format!(
+        "SELECT usage_point_id, channel, CAST(start AS BIGINT) AS start_us, CAST(\"end\" AS BIGINT) AS end_us, use_amount,
+                state, reasons, estimated, start_register, end_register, first_day, last_day
+         FROM billing_reads WHERE CAST(start AS BIGINT) >= {begins} ORDER BY usage_point_id, channel, start_us"
+    );
+    let found = rows::fetch(session, &text).await?;
     let truth = simulation.truth();
     let (mut equal, mut held, mut differing, mut compared, mut lines) = (0, 0, Vec::new(), 0, String::new());
     for row in &found {
@@ -84,9 +85,10 @@ fn short(amount: Option<Amount>) -> String {
 pub(crate) async fn alerts(session: &SessionContext, simulation: &Simulation) -> anyhow::Result<String> {
     let found = rows::fetch(
         session,
-        "SELECT rule, usage_point_id, CAST(start AS BIGINT), CAST(coalesce(\"end\", last_seen) AS BIGINT), severity,
+        "SELECT rule, usage_point_id, CAST(start AS BIGINT) AS start_us,
+                CAST(coalesce(\"end\", last_seen) AS BIGINT) AS end_us, severity,
                 state, summary
-         FROM alerts WHERE usage_point_id IS NOT NULL ORDER BY rule, usage_point_id, start",
+         FROM alerts WHERE usage_point_id IS NOT NULL ORDER BY rule, usage_point_id, start_us",
     )
     .await?;
     let due = simulation.truth().alerts();

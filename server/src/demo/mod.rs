@@ -62,6 +62,8 @@ pub struct DemoArgs {
 const READINGS_AHEAD: u64 = 20_000;
 /// Between two looks at what is durable.
 const LOOK: Duration = Duration::from_millis(5);
+/// The collector starts and subscribes well within this.
+const SUBSCRIBE_LIMIT: Duration = Duration::from_secs(30);
 /// History that has not arrived after this long will not arrive.
 const ARRIVAL_LIMIT: Duration = Duration::from_secs(120);
 const STOP_LIMIT: Duration = Duration::from_secs(60);
@@ -84,6 +86,7 @@ pub async fn run(args: &DemoArgs) -> anyhow::Result<()> {
     };
 
     let show = async {
+        wait_until_subscribed(&status).await?;
         let history = publish_history(&stage, &status).await?;
         println!("{}", report::history(&history, &status, started.elapsed()));
         let (present, present_stop) = start_present(&stage)?;
@@ -109,6 +112,17 @@ pub async fn run(args: &DemoArgs) -> anyhow::Result<()> {
 pub(crate) struct Sent {
     progress: Progress,
     took: Duration,
+}
+
+/// The broker forgets what nobody has subscribed to.
+async fn wait_until_subscribed(status: &CollectStatus) -> anyhow::Result<()> {
+    let subscribed = async {
+        while !status.is_subscribed() {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    let waited = tokio::time::timeout(SUBSCRIBE_LIMIT, subscribed).await;
+    waited.with_context(|| format!("the collector did not subscribe within {} s", SUBSCRIBE_LIMIT.as_secs()))
 }
 
 async fn publish_history(stage: &Stage, status: &Arc<CollectStatus>) -> anyhow::Result<Sent> {
@@ -139,11 +153,7 @@ async fn publish_history(stage: &Stage, status: &Arc<CollectStatus>) -> anyhow::
     Ok(Sent { progress, took: started.elapsed() })
 }
 
-async fn wait_until_durable(
-    stage: &Stage,
-    status: &CollectStatus,
-    bar: &indicatif::ProgressBar,
-) -> anyhow::Result<()> {
+async fn wait_until_durable(stage: &Stage, status: &CollectStatus, bar: &indicatif::ProgressBar) -> anyhow::Result<()> {
     let (expected, deadline) = (stage.expected_readings(), Instant::now() + ARRIVAL_LIMIT);
     loop {
         let durable = CollectStatus::get(&status.durable);
@@ -218,7 +228,8 @@ async fn wait_until_committed(status: &CollectStatus) {
 
 async fn keep_on(stage: &Stage, stop: &CancellationToken) -> anyhow::Result<()> {
     let address = stage.config.serve.bind;
-    let listener = tokio::net::TcpListener::bind(address).await.with_context(|| format!("cannot listen at {address}"))?;
+    let listener =
+        tokio::net::TcpListener::bind(address).await.with_context(|| format!("cannot listen at {address}"))?;
     println!("going on: http://{address}/health and http://{address}/metrics; Ctrl-C ends it");
     serve::answer(&stage.config, listener, stop.clone()).await
 }

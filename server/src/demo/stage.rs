@@ -56,9 +56,8 @@ impl Stage {
         fs::write(&config_path, text).with_context(|| format!("cannot write {}", config_path.display()))?;
         let config = Config::load(&config_path).context("the demo's own configuration is refused")?;
 
-        let registry = read_dir(&registry_dir).map_err(|problems| {
-            anyhow::anyhow!("the demo's own registry is refused: {}", problems[0])
-        })?;
+        let registry = read_dir(&registry_dir)
+            .map_err(|problems| anyhow::anyhow!("the demo's own registry is refused: {}", problems[0]))?;
         Lake::open(&config.lake.root)?.write_registry(&registry).await?;
         Ok(Self { dir, config_path, config, simulation, zone, today, broker, gateways })
     }
@@ -135,10 +134,7 @@ fn with_cycles_that_close_today(mut registry: Registry, today: CivilDay) -> Regi
     registry
 }
 
-fn config_text<'p>(
-    broker: SocketAddr,
-    gateways: impl Iterator<Item = (&'p GatewayPlan, SocketAddr)>,
-) -> String {
+fn config_text<'p>(broker: SocketAddr, gateways: impl Iterator<Item = (&'p GatewayPlan, SocketAddr)>) -> String {
     let mut text = format!(
         r#"# Written by `meterlake demo`. The broker and the gateways live as long as the demo.
 [collect]
