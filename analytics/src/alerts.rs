@@ -171,9 +171,14 @@ pub struct Episode {
 
 impl Episode {
     pub(crate) fn raise(&mut self, severity: Severity, at: Timestamp) {
-        if severity > self.severity {
-            self.severity = severity;
-            self.steps.push(MachineStep { at, kind: MachineStepKind::Escalated, severity });
+        if severity <= self.severity {
+            return;
+        }
+        self.severity = severity;
+        match self.steps.last_mut() {
+            // What is severe from its first moment is opened as such.
+            Some(opened) if opened.at == at && opened.kind == MachineStepKind::Opened => opened.severity = severity,
+            _ => self.steps.push(MachineStep { at, kind: MachineStepKind::Escalated, severity }),
         }
     }
 

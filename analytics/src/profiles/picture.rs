@@ -31,8 +31,8 @@ const RIGHT: f64 = 848.0;
 /// Light first; a page or viewer that prefers dark gets the second set.
 const STYLE: &str = "\
 .bg{fill:#fff}.t{fill:#17202b;font:600 20px system-ui,sans-serif}.s{fill:#566273;font:13px system-ui,sans-serif}\
-.h{fill:#17202b;font:600 14px system-ui,sans-serif}.n{fill:#17202b;font:600 18px system-ui,sans-serif}\
-.g{stroke:#e1e7ee}.a{stroke:#8b97a6}.k{fill:#f4f7fa}\
+.h{fill:#17202b;font:600 14px system-ui,sans-serif}.n{fill:#17202b;font:600 16px system-ui,sans-serif}\
+.g{stroke:#e1e7ee}.a{stroke:#8b97a6}.k{fill:#f4f7fa}.o{fill:#8b97a6}\
 .l{fill:none;stroke-width:2.5;stroke-linejoin:round;stroke-linecap:round}\
 .l0{stroke:#1666d8}.l1{stroke:#c26a0a;stroke-dasharray:8 5}.l2{stroke:#8a3fb3;stroke-dasharray:2 5}\
 .b0{fill:#1666d8}.b1{fill:#d98a2f}.b2{fill:#a763cc}.f{fill:#1666d8;opacity:.1}\
@@ -153,7 +153,7 @@ fn mean_day(out: &mut Svg, sheet: &Sheet<'_>, frame: Frame) {
         }
         out.add(&format!("<path class=\"l l{index}\" d=\"{}\"/>", path(shape, step, frame, &axis)));
         out.text("s", legend_x, frame.top - 26.0, "end", name_of(*kind));
-        legend_x -= 8.0 + 7.2 * text_width(name_of(*kind));
+        legend_x -= 12.0 + 7.4 * text_width(name_of(*kind));
         out.line(&format!("l l{index}"), (legend_x - 26.0, frame.top - 30.5), (legend_x, frame.top - 30.5));
         legend_x -= 44.0;
     }
@@ -199,7 +199,7 @@ fn each_day(out: &mut Svg, sheet: &Sheet<'_>, frame: Frame) {
                  rx=\"1.5\"><title>{tip}</title></rect>"
             ));
         } else {
-            out.text("s", middle, frame.bottom - 5.0, "middle", "·");
+            out.add(&format!("<circle class=\"o\" cx=\"{middle:.1}\" cy=\"{:.1}\" r=\"2.5\"/>", frame.bottom - 6.0));
         }
         if u32::try_from(index).unwrap_or(0) % every == 0 {
             out.text("s", middle, frame.bottom + 18.0, "middle", &day.day().to_string());

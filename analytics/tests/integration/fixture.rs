@@ -53,10 +53,20 @@ impl TestLake {
 
     /// Commits a batch as the journal's next record; gives its position.
     pub(crate) async fn commit(&mut self, batch: ReadingBatch) -> i64 {
+        self.queue(batch);
+        self.flush().await;
+        i64::try_from(self.position).unwrap()
+    }
+
+    /// Takes a batch as the journal's next record.
+    pub(crate) fn queue(&mut self, batch: ReadingBatch) {
         self.position += 1;
         self.committer.push(self.position, Arc::new(batch));
+    }
+
+    /// Commits what was taken.
+    pub(crate) async fn flush(&mut self) {
         self.committer.flush().await.unwrap();
-        i64::try_from(self.position).unwrap()
     }
 
     pub(crate) async fn run(&self, job: Job, from: &str, to: &str) -> JobReport {

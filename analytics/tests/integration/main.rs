@@ -10,4 +10,5 @@ mod perth;
 mod plan;
 mod profiles;
 mod rerun;
+mod scale;
 mod usage;
