@@ -8,14 +8,14 @@ use tempfile::TempDir;
 use crate::process::{Process, until};
 use crate::site::PATIENCE;
 
-pub struct Mosquitto {
+pub(crate) struct Mosquitto {
     _process: Process,
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     _folder: TempDir,
 }
 
 impl Mosquitto {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let address = free_address();
         let folder = tempfile::tempdir().unwrap();
         let settings = folder.path().join("mosquitto.conf");
@@ -44,12 +44,12 @@ fn program() -> &'static str {
 }
 
 /// An address of this machine that nobody listens at.
-pub fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }
 
 /// The `[[mqtt]]` table of a broker.
-pub fn broker_table(address: SocketAddr, topic: &str, map: &str) -> String {
+pub(crate) fn broker_table(address: SocketAddr, topic: &str, map: &str) -> String {
     format!(
         "[[mqtt]]\nname = \"yard\"\nhost = \"{}\"\nport = {}\ntopics = [\"{topic}\"]\nmaps = [\"{map}\"]\n\n",
         address.ip(),

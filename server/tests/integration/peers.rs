@@ -6,7 +6,7 @@ use std::process::Command;
 use tokio::sync::{Mutex, MutexGuard};
 
 /// Whether the test is to run against peers; says so where not.
-pub fn asked_for() -> bool {
+pub(crate) fn asked_for() -> bool {
     let asked = std::env::var("METERLAKE_PEERS").as_deref() == Ok("1");
     if !asked {
         println!("skipped: set METERLAKE_PEERS=1 to run against mosquitto and the Python peers");
@@ -22,12 +22,12 @@ pub async fn whole_machine() -> MutexGuard<'static, ()> {
 }
 
 /// A file of `tests/peers`.
-pub fn script(name: &str) -> PathBuf {
+pub(crate) fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/peers").join(name)
 }
 
 /// Runs a Python peer to its end and gives what it printed.
-pub fn python(name: &str, arguments: &[&Path]) -> String {
+pub(crate) fn python(name: &str, arguments: &[&Path]) -> String {
     let answer =
         Command::new("python3").arg(script(name)).args(arguments).output().expect("METERLAKE_PEERS=1 needs python3");
     assert!(

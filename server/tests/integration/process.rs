@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Looks until the condition gives something, and fails naming it after `limit`.
-pub fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + limit;
     loop {
         if let Some(found) = look() {
@@ -23,7 +23,7 @@ pub fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>
 }
 
 /// A running program.
-pub struct Process {
+pub(crate) struct Process {
     name: String,
     child: Child,
     log: PathBuf,
@@ -31,36 +31,36 @@ pub struct Process {
 
 impl Process {
     /// Starts it. What it says on standard error is appended to `log`, which a restart goes on with.
-    pub fn start(name: &str, mut command: Command, log: &Path) -> Self {
+    pub(crate) fn start(name: &str, mut command: Command, log: &Path) -> Self {
         let file = File::options().create(true).append(true).open(log).unwrap();
         let child = command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file).spawn();
         Self { name: name.to_owned(), child: child.unwrap_or_else(|e| panic!("{name}: {e}")), log: log.to_owned() }
     }
 
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// Fails with its log when it has ended by itself.
-    pub fn must_run(&mut self) {
+    pub(crate) fn must_run(&mut self) {
         if let Some(status) = self.child.try_wait().unwrap() {
             panic!("{} ended with {status}:\n{}", self.name, self.log());
         }
     }
 
     /// kill -9.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.must_run();
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
     /// SIGTERM, and waits for the end.
-    pub fn stop(mut self, limit: Duration) -> (ExitStatus, String) {
+    pub(crate) fn stop(mut self, limit: Duration) -> (ExitStatus, String) {
         self.must_run();
         let id = Pid::from_raw(i32::try_from(self.id()).unwrap()).unwrap();
         kill_process(id, Signal::TERM).unwrap();

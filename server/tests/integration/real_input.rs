@@ -183,6 +183,7 @@ async fn a_year_of_92_water_meters_is_stored_whole_and_billed_to_the_litre() {
 
     // A meter that stays low for weeks is billed like any other.
     let low = low_for_days(&meters, 7);
+    println!("low for a week or longer: {low:?}");
     assert!(!low.is_empty(), "the file has such meters");
     for (key, day) in low {
         let held = reads.iter().filter(|read| read[0].ends_with(key) && read[2] == "held");
@@ -196,20 +197,19 @@ fn low_for_days(meters: &BTreeMap<String, Meter>, days: i64) -> Vec<(&str, Strin
     let second = |text: &str| Timestamp::parse_rfc3339(&format!("{}Z", text.replace(' ', "T"))).unwrap().unix_seconds();
     let mut found = Vec::new();
     for (key, meter) in meters {
-        let (mut highest, mut since) = (i64::MIN, None::<&str>);
+        let (mut highest, mut since) = (meter.readings.first().unwrap().1, None::<&str>);
         for (time, litres) in &meter.readings {
-            if (highest - 20..highest).contains(litres) {
-                let began = *since.get_or_insert(time);
-                if second(time) - second(began) >= days * 86_400 {
-                    found.push((key.as_str(), began[..10].to_owned()));
-                    break;
+            match litres - highest {
+                -20..0 => {
+                    let began = *since.get_or_insert(time);
+                    if second(time) - second(began) >= days * 86_400 {
+                        found.push((key.as_str(), began[..10].to_owned()));
+                        break;
+                    }
                 }
-            } else {
-                // A reading far off is another meter's: it neither ends nor begins anything.
-                if *litres >= highest && *litres < highest.saturating_add(50_000) || highest == i64::MIN {
-                    highest = *litres;
-                }
-                since = None;
+                0..50_000 => (highest, since) = (*litres, None),
+                // Far off is another meter's: it neither ends nor begins anything.
+                _ => {}
             }
         }
     }
