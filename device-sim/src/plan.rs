@@ -108,10 +108,12 @@ pub struct FleetPlan {
     pub electricity_interval_s: i64,
     /// Seconds between water readings; divides a day.
     pub water_interval_s: i64,
+    /// Day of the month on which billing cycles begin, 1 to 28.
+    pub billing_day: u8,
 }
 
 impl FleetPlan {
-    /// No meters yet, quarters of an hour for electricity and hours for water, in UTC.
+    /// No meters yet, quarters of an hour for electricity and hours for water, in UTC, billed by calendar months.
     pub fn new(seed: u64, from: Timestamp, to: Timestamp) -> Self {
         Self {
             seed,
@@ -124,6 +126,7 @@ impl FleetPlan {
             to,
             electricity_interval_s: 900,
             water_interval_s: 3600,
+            billing_day: 1,
         }
     }
 

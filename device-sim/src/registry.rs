@@ -38,7 +38,7 @@ impl Simulation {
                     node_id: Some(point.node_id.clone()),
                     class: point.class.as_str().to_owned(),
                     place: format!("{}, service {}", point.node_id, point.place.number + 1),
-                    billing_day: 1,
+                    billing_day: self.plan().billing_day,
                     active: true,
                     continuous_use: point.class == Class::Hospital,
                     nominal_voltage_dv: (point.place.commodity == Commodity::Electricity).then_some(NOMINAL_DV),

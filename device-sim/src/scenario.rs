@@ -175,8 +175,8 @@ impl Scenario {
 
     /// A mix from the plan's seed: each fault on a usage point of its own, as many as the fleet has room for, and 1 % of
     /// broken messages. Leaks last five days or longer and sags two hours or longer, so that the rules' dwell passes;
-    /// nothing is missing or contradicted where one month turns to the next, so that monthly registers can be compared
-    /// to the last digit.
+    /// nothing is missing or contradicted where one billing cycle turns to the next, so that billed registers can be
+    /// compared to the last digit.
     pub fn defaults(plan: &FleetPlan) -> Self {
         let mut rng = random::of_scenario(plan.seed);
         let history_h = plan.to.micros_since(plan.from) / 3_600_000_000;
@@ -215,12 +215,12 @@ impl Scenario {
                 else {
                     break;
                 };
-                let absent = inside_a_month(plan, window([6, 30, 75][nth % 3]));
+                let absent = inside_a_cycle(plan, window([6, 30, 75][nth % 3]));
                 faults.push(Fault::Gap { point: gap, window: absent });
                 faults.push(Fault::Duplicate { point: duplicate, window: window(48) });
                 faults.push(Fault::Late { point: late, window: window(30), days: 3 });
                 faults.push(Fault::OutOfOrder { point: unordered, window: window(48) });
-                let at = inside_a_month(plan, window(1)).from;
+                let at = inside_a_cycle(plan, window(1)).from;
                 faults.push(Fault::Conflict { point: conflict, at, add_milli: 7 });
             }
             if let Some(point) = points.pop() {
@@ -233,7 +233,7 @@ impl Scenario {
             }
         }
         if let Some(point) = electricity.pop() {
-            faults.push(Fault::OldFirmware { point, window: inside_a_month(plan, window(3)) });
+            faults.push(Fault::OldFirmware { point, window: inside_a_cycle(plan, window(3)) });
         }
         if plan.electricity_modbus > 1 {
             let point = PointRef::electricity_modbus(plan.electricity_modbus - 1);
@@ -258,10 +258,12 @@ impl Scenario {
     }
 }
 
-/// The window, moved behind the turn of a month that it touches, or before it where history ends too soon.
-fn inside_a_month(plan: &FleetPlan, window: Window) -> Window {
+/// The window, moved behind the turn of a billing cycle that it touches, or before it where history ends too soon.
+fn inside_a_cycle(plan: &FleetPlan, window: Window) -> Window {
     let length = window.to.micros_since(window.from) / 1_000_000;
-    let next = plan.zone.day_of(window.from.plus_seconds(-3600)).first_of_month().plus_months(1);
+    let day = plan.zone.day_of(window.from.plus_seconds(-3600));
+    let turn = day.first_of_month().plus_days(i32::from(plan.billing_day) - 1);
+    let next = if turn > day { turn } else { turn.plus_months(1) };
     let turn = plan.zone.start_of_day(next);
     if turn >= window.to.plus_seconds(3600) {
         return window;

@@ -8,11 +8,10 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use meterlake_config::Config;
 use meterlake_config::registry::{read_dir, write_dir};
-use meterlake_device_sim::modbus::{Gateway, GatewayPlan, Layout};
+use meterlake_device_sim::modbus::{Gateway, GatewayPlan};
 use meterlake_device_sim::publisher::PublisherOptions;
 use meterlake_device_sim::{BrokerOptions, EmbeddedBroker, FleetPlan, Scenario, Simulation};
-use meterlake_model::registry::Registry;
-use meterlake_model::{CivilDay, Commodity, Timestamp, Zone};
+use meterlake_model::{CivilDay, Timestamp, Zone};
 use meterlake_store::Lake;
 
 use super::{DemoArgs, next_second};
@@ -49,7 +48,7 @@ impl Stage {
         }
 
         let registry_dir = dir.join("registry");
-        write_dir(&with_cycles_that_close_today(simulation.registry()?, today), &registry_dir)
+        write_dir(&simulation.registry()?, &registry_dir)
             .with_context(|| format!("cannot write {}", registry_dir.display()))?;
         let config_path = dir.join("meterlake.toml");
         let text = config_text(broker.address(), plans.iter().zip(gateways.iter().map(Gateway::address)));
@@ -117,21 +116,14 @@ fn simulation(args: &DemoArgs, zone: &Zone, today: CivilDay, now: Timestamp) -> 
     let water_modbus = args.modbus / 5;
     let mut plan = FleetPlan::new(args.seed, from, to);
     plan.zone = zone.clone();
+    // A cycle that ended this morning, so that 35 days hold a closed one.
+    plan.billing_day = u8::try_from(today.day()).unwrap_or(1).min(28);
     plan.electricity_mqtt = args.electricity;
     plan.water_mqtt = args.water;
     plan.electricity_modbus = args.modbus - water_modbus;
     plan.water_modbus = water_modbus;
     let scenario = Scenario::defaults(&plan);
     Ok(Simulation::new(plan, scenario)?)
-}
-
-/// A billing cycle that ended this morning, so that 35 days hold a closed one.
-fn with_cycles_that_close_today(mut registry: Registry, today: CivilDay) -> Registry {
-    let day = u8::try_from(today.day()).unwrap_or(1).min(28);
-    for point in registry.usage_points.values_mut() {
-        point.billing_day = day;
-    }
-    registry
 }
 
 fn config_text<'p>(broker: SocketAddr, gateways: impl Iterator<Item = (&'p GatewayPlan, SocketAddr)>) -> String {
@@ -160,10 +152,7 @@ maps = ["meterlake-json"]
             address.port()
         );
         for unit in &plan.units {
-            let (profile, _) = match unit.layout {
-                Layout::Sdm630 => ("eastron-sdm630", Commodity::Electricity),
-                Layout::PulseWater => ("pulse-water", Commodity::Water),
-            };
+            let profile = unit.layout.profile();
             text += &format!(
                 "\n[[modbus.device]]\nunit = {}\nmeter_id = \"{}\"\nprofile = \"{profile}\"\ninterval = \"5s\"\n",
                 unit.unit, unit.meter_id
