@@ -11,6 +11,7 @@ use datafusion::logical_expr::{Extension, LogicalPlan};
 use datafusion::physical_plan::{ExecutionPlan, displayable, execute_stream};
 use datafusion::prelude::{DataFrame, SessionContext, col};
 use futures::TryStreamExt;
+use meterlake_model::registry::Registry;
 use meterlake_model::{Commodity, MeterId, Timestamp, Zone};
 use meterlake_store::schema::readings_name;
 use meterlake_store::{Lake, TableSpec};
@@ -23,20 +24,51 @@ use crate::tables::read::{Rows, instant_at, other};
 
 const OUTAGES: &str = include_str!("../../sql/outages.sql");
 
-/// Derives the partitions that the asked days touch.
+/// About so many spans are held at once, some hundred bytes each; a month is the least that can be derived.
+const SPANS_AT_ONCE: i64 = 4_000_000;
+
+/// Derives the partitions that the asked days touch, as many months in one walk as memory is meant to hold: use asked
+/// for in parts is the same as asked for at once.
 pub(super) async fn derive(run: &Run<'_>) -> Result<Output, JobError> {
     let mut output = Output::default();
+    let outages = Arc::new(outages(run, &mut output).await?);
     let months = run.months();
-    let (Some(first), Some(last)) = (months.first(), months.last()) else { return Ok(output) };
+    let at_once = months_at_once(&run.registry, SPANS_AT_ONCE);
+    for months in months.chunks(at_once) {
+        derive_months(run, months, &outages, &mut output).await?;
+    }
+    output.spans = output.tables.get("usage_spans").copied().unwrap_or(0);
+    output.findings = output.tables.get("findings").copied().unwrap_or(0);
+    output.summary = format!(
+        "{} spans and {} findings from {} rows, {} of {} partitions changed",
+        output.spans, output.findings, output.rows_read, output.partitions_changed, output.partitions
+    );
+    Ok(output)
+}
+
+/// How many months of slots of all installations are about `spans`; at least one.
+fn months_at_once(registry: &Registry, spans: i64) -> usize {
+    const MONTH_S: i64 = 31 * 86_400;
+    let channels = registry.installations.iter().flat_map(|i| &i.channels);
+    let a_month: i64 = channels.map(|c| MONTH_S / c.interval_s.max(60)).fold(0, i64::saturating_add);
+    usize::try_from(spans / a_month.max(1)).unwrap_or(usize::MAX).max(1)
+}
+
+async fn derive_months(
+    run: &Run<'_>,
+    months: &[Month],
+    outages: &Arc<Outages>,
+    output: &mut Output,
+) -> Result<(), JobError> {
+    let (Some(first), Some(last)) = (months.first(), months.last()) else { return Ok(()) };
     let range = (first.start, last.end);
     let session = run.session();
-    let outages = Arc::new(outages(run, &mut output).await?);
-    let mut sorted = Sorted::new(&months);
+    let mut sorted = Sorted::new(months);
     for commodity in Commodity::ALL {
         let table = readings_name(commodity);
         let (registry, rules) = (run.registry.clone(), run.rules.clone());
         let input = Arc::new(DeriveInput::new(commodity, registry, rules, outages.clone(), range));
-        if input.is_empty() || run.reads(table, &mut output).is_none() {
+        if input.is_empty() || run.reads(table, output).is_none() {
             continue;
         }
         let plan = plan(session, input).await.map_err(|e| run.failed(e))?;
@@ -52,16 +84,10 @@ pub(super) async fn derive(run: &Run<'_>) -> Result<Output, JobError> {
             let rows = batches.values().flatten();
             let rows = rows.map(|batch| as_table(&spec, batch)).collect::<Result<Vec<_>, _>>();
             let rows = rows.map_err(|e| run.failed(e))?;
-            run.replace(&mut output, &spec, vec![(month.partition(), rows)]).await?;
+            run.replace(output, &spec, vec![(month.partition(), rows)]).await?;
         }
     }
-    output.spans = output.tables.get("usage_spans").copied().unwrap_or(0);
-    output.findings = output.tables.get("findings").copied().unwrap_or(0);
-    output.summary = format!(
-        "{} spans and {} findings from {} readings, {} of {} partitions changed",
-        output.spans, output.findings, output.rows_read, output.partitions_changed, output.partitions
-    );
-    Ok(output)
+    Ok(())
 }
 
 /// The plan over the readings of one commodity, in the order in which their files are sorted.
@@ -195,4 +221,43 @@ fn as_table(spec: &TableSpec, batch: &RecordBatch) -> Result<RecordBatch, DataFu
         fields.push(field.clone());
     }
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use meterlake_model::registry::{Installation, InstallationChannel};
+    use meterlake_model::{Amount, Channel, UsagePointId};
+
+    #[test]
+    fn a_walk_holds_as_many_months_as_memory_is_meant_to() {
+        let channel = |interval_s| InstallationChannel {
+            channel: Channel::by_name("energy_import_kwh").unwrap(),
+            multiplier_micros: 1_000_000,
+            digits: None,
+            resolution: Amount::parse("0.001").unwrap(),
+            interval_s,
+            capacity_per_hour: None,
+            start_register: None,
+            end_register: None,
+        };
+        let registry = |installations: usize, interval_s| Registry {
+            installations: (0..installations)
+                .map(|_| Installation {
+                    meter_id: MeterId::new("m").unwrap(),
+                    usage_point_id: UsagePointId::new("p").unwrap(),
+                    installed_at: None,
+                    removed_at: None,
+                    channels: vec![channel(interval_s)],
+                })
+                .collect(),
+            ..Registry::default()
+        };
+        // A quarter of an hour makes 2,976 slots a month.
+        assert_eq!(months_at_once(&registry(1, 900), 29_760), 10);
+        assert_eq!(months_at_once(&registry(10, 900), 29_760), 1);
+        assert_eq!(months_at_once(&registry(1000, 900), 29_760), 1, "a month is the least");
+        assert_eq!(months_at_once(&registry(1, 3600), 29_760), 40);
+        assert!(months_at_once(&registry(0, 900), 29_760) > 1000);
+    }
 }

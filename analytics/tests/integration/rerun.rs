@@ -145,3 +145,12 @@ impl RowOf for ReadingBatch {
 fn amounts_of_the_fixture_are_thousandths() {
     assert_eq!(Amount::from_scaled(1_000_000, 3), Amount::parse("1000"));
 }
+
+#[tokio::test]
+async fn rule_6_months_derived_one_by_one_are_the_months_derived_at_once() {
+    let lake = lake_with_usage().await;
+    for (from, to) in [("2026-02-01", "2026-03-01"), ("2026-03-01", "2026-04-01"), ("2026-01-05", "2026-01-06")] {
+        let report = lake.run(Job::Usage, from, to).await;
+        assert_eq!(report.partitions_changed, 0, "{from}: {}", report.summary);
+    }
+}

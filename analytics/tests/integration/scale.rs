@@ -43,10 +43,12 @@ async fn scale() {
     }
     lake.flush().await;
     for job in Job::ALL.into_iter().chain(Job::ALL) {
+        // From here on the peak is that of the job alone; where the kernel refuses, it is that of all so far.
+        let _ = std::fs::write("/proc/self/clear_refs", "5");
         let options = JobOptions::new(day("2026-01-27"), day("2026-03-03"));
         let report = run_job(&lake.lake, job, &options).await.unwrap();
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let peak = status.lines().find(|l| l.starts_with("VmHWM")).unwrap_or_default().to_owned();
+        let peak = status.lines().find(|l| l.starts_with("VmHWM")).unwrap_or_default().replace("VmHWM:", "peak");
         println!("{:8} {:?} {peak}: {}", job.as_str(), report.duration, report.summary);
     }
 }
