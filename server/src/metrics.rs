@@ -68,17 +68,16 @@ pub fn render(report: Option<&StatusReport>, tables: &[TableFigures], now_s: i64
         by_source(&mut registry, "mqtt", "broker", &report.brokers);
         by_source(&mut registry, "modbus", "line", &report.lines);
     }
-    let by_table: [(&str, &str, fn(&TableFigures) -> u64); 4] = [
-        ("table_files", "Live files of a table", |t| t.files),
-        ("table_bytes", "Bytes of a table's live files", |t| t.bytes),
-        ("table_rows", "Rows of a table's live files", |t| t.rows),
-        ("table_version", "Version of a table's log", |t| t.version),
-    ];
-    for (metric, help, value) in by_table {
-        let family = family(&mut registry, metric, help);
-        for table in tables {
-            family.get_or_create(&vec![("table".to_owned(), table.name.clone())]).set(value(table));
-        }
+    let files = family(&mut registry, "table_files", "Live files of a table");
+    let bytes = family(&mut registry, "table_bytes", "Bytes of a table's live files");
+    let rows = family(&mut registry, "table_rows", "Rows of a table's live files");
+    let version = family(&mut registry, "table_version", "Version of a table's log");
+    for table in tables {
+        let labels = vec![("table".to_owned(), table.name.clone())];
+        files.get_or_create(&labels).set(table.files);
+        bytes.get_or_create(&labels).set(table.bytes);
+        rows.get_or_create(&labels).set(table.rows);
+        version.get_or_create(&labels).set(table.version);
     }
     let mut text = String::new();
     encode(&mut text, &registry)?;

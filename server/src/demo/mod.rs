@@ -7,7 +7,6 @@ mod compare;
 mod report;
 mod stage;
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -241,8 +240,7 @@ impl DemoArgs {
 
     /// Words that repeat a query on the demo's lake.
     pub(crate) fn query_words(config: &Path) -> String {
-        let program = if std::io::stdout().is_terminal() { "cargo run -- " } else { "meterlake " };
-        format!("{program}--config {} query", config.display())
+        format!("cargo run -- --config {} query", config.display())
     }
 }
 

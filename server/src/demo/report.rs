@@ -41,9 +41,10 @@ pub(crate) async fn readings(session: &SessionContext, status: &CollectStatus) -
     )
     .await?;
     let (received, stored) = (CollectStatus::get(&status.received), CollectStatus::get(&status.stored));
+    let duplicates = CollectStatus::get(&status.duplicates);
+    let on_the_way = received.saturating_sub(stored + duplicates);
     Ok(format!(
-        "Readings: {received} received, {stored} stored ({tables} rows in the tables), {} duplicates dropped, {} contradictions kept and flagged; {} dead letters",
-        CollectStatus::get(&status.duplicates),
+        "Readings: {received} received, {stored} stored ({tables} rows in the tables), {duplicates} duplicates dropped, {on_the_way} on the way; {} contradictions kept and flagged; {} dead letters",
         CollectStatus::get(&status.conflicts),
         CollectStatus::get(&status.dead_letters),
     ))

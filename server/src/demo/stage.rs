@@ -65,7 +65,7 @@ impl Stage {
         let plan = self.simulation.plan();
         let modbus = plan.electricity_modbus + plan.water_modbus;
         format!(
-            "{} electricity and {} water meters over MQTT, {modbus} over Modbus TCP on {} gateways; {} to {}, zone {}",
+            "{} electricity and {} water meters over MQTT, {modbus} over Modbus TCP ({} gateways); {} to {}, zone {}",
             plan.electricity_mqtt,
             plan.water_mqtt,
             self.gateways.len(),

@@ -23,7 +23,7 @@ pub struct ReplayArgs {
     data: Option<PathBuf>,
     /// Send up to so many readings of a meter in one message, 96 if no number is given: four days of hours, or a day of
     /// quarters [default: one reading a message]
-    #[arg(long, value_name = "READINGS", num_args = 0..=1, default_missing_value = "96", value_parser = clap::value_parser!(u16).range(2..=1000))]
+    #[arg(long, value_name = "READINGS", num_args = 0..=1, default_missing_value = "96", value_parser = clap::value_parser!(u16).range(1..=1000))]
     frames: Option<u16>,
     /// Write the registry that is made from the file as CSV files to this folder first
     #[arg(long, value_name = "DIR")]
