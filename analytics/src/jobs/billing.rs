@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use datafusion::error::DataFusionError;
 use meterlake_model::registry::{Installation, UsagePoint};
-use meterlake_model::{Amount, Channel, ChannelKind, CivilDay, Quality, Timestamp, UsagePointId};
+use meterlake_model::{Amount, Channel, ChannelKind, CivilDay, Quality, Timestamp};
 
 use super::groups::{Group, Groups};
 use super::profiles::{civil_months, period_key, span_of};
@@ -52,9 +52,9 @@ pub(super) async fn derive(run: &Run<'_>) -> Result<Output, JobError> {
     let (Some(first), Some(last)) = (months.first(), months.last()) else { return Ok(output) };
     // A cycle whose last day is in the first month began at most a month before it.
     let range = span_of(run, first.plus_months(-1), last.plus_months(1));
-    let mut installed: BTreeMap<&UsagePointId, Vec<&Installation>> = BTreeMap::new();
+    let mut installed: BTreeMap<&str, Vec<&Installation>> = BTreeMap::new();
     for installation in &run.registry.installations {
-        installed.entry(&installation.usage_point_id).or_default().push(installation);
+        installed.entry(installation.usage_point_id.as_str()).or_default().push(installation);
     }
     for installations in installed.values_mut() {
         installations.sort_by_key(|i| i.installed_at);
@@ -68,7 +68,7 @@ pub(super) async fn derive(run: &Run<'_>) -> Result<Output, JobError> {
         while next.as_ref().is_some_and(|g| g.key.first().is_some_and(|k| k.as_str() < id.as_str())) {
             next = groups.next(run).await?;
         }
-        let Some(installations) = installed.get(id) else { continue };
+        let Some(installations) = installed.get(id.as_str()) else { continue };
         let mut spans = match next.take_if(|g| g.key.first().is_some_and(|k| k == id.as_str())) {
             Some(group) => {
                 next = groups.next(run).await?;
@@ -132,16 +132,14 @@ type FindingsOf = BTreeMap<(String, Channel), Vec<Finding>>;
 async fn findings(
     run: &Run<'_>,
     range: (Timestamp, Timestamp),
-    installed: &BTreeMap<&UsagePointId, Vec<&Installation>>,
+    installed: &BTreeMap<&str, Vec<&Installation>>,
     output: &mut Output,
 ) -> Result<FindingsOf, JobError> {
     let mut found = FindingsOf::new();
     let mut groups = Groups::new(run.stream_between(FINDINGS, range).await?, &["usage_point_id", "channel"]);
     while let Some(group) = groups.next(run).await? {
         let [point, channel] = group.key.as_slice() else { continue };
-        let (Some((_, installations)), Some(channel)) =
-            (installed.iter().find(|(id, _)| id.as_str() == point), Channel::by_name(channel))
-        else {
+        let (Some(installations), Some(channel)) = (installed.get(point.as_str()), Channel::by_name(channel)) else {
             continue;
         };
         let with: Vec<&Installation> = with_channel(installations, channel).collect();
