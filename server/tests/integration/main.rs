@@ -3,6 +3,8 @@
 //! What needs mosquitto, pymodbus, deltalake or DuckDB runs where `METERLAKE_PEERS=1` is set; there the absence of a
 //! peer is a failure. Recorded data is found by `METERLAKE_DATA` or in `../shared/data`; without it those tests say so.
 
+#![allow(clippy::unwrap_used, reason = "a test that unwraps says what it expects")]
+
 mod command_line;
 mod mosquitto;
 mod nothing_lost;

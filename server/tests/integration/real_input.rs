@@ -103,11 +103,6 @@ fn by_name(rows: &[Vec<String>]) -> BTreeMap<String, i64> {
     rows.iter().map(|row| (row[0].clone(), row[1].parse().unwrap())).collect()
 }
 
-/// The whole recording in frames of 96, or one reading a message with `METERLAKE_LONG=1`, which takes minutes.
-fn daiad_frames() -> &'static str {
-    if std::env::var("METERLAKE_LONG").as_deref() == Ok("1") { "1" } else { "96" }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_year_of_92_water_meters_is_stored_whole_and_billed_to_the_litre() {
     if !peers::asked_for() {
@@ -118,7 +113,7 @@ async fn a_year_of_92_water_meters_is_stored_whole_and_billed_to_the_litre() {
     let meters = daiad_meters(&text);
     let mosquitto = Mosquitto::start();
     let site = site(&mosquitto, "litres/+/reading", "litres-local-json", "");
-    replay(&site, &mosquitto, "daiad", daiad_frames());
+    replay(&site, &mosquitto, "daiad", "1");
 
     // Stored: each distinct reading once, none lost, contradictions beside each other.
     assert_eq!((meters.len(), text.lines().count() - 1), (92, 674_019));
@@ -162,7 +157,8 @@ async fn a_year_of_92_water_meters_is_stored_whole_and_billed_to_the_litre() {
     // Billed: never negative, adding up to last minus first register, the foreign reads left out.
     job(&site, "billing", "2016-03-01", "2017-03-02");
     let reads = site.query(
-        "SELECT usage_point_id, use_amount, state, reasons, first_day FROM billing_reads ORDER BY usage_point_id, first_day",
+        "SELECT usage_point_id, use_amount, state, reasons, first_day, last_day FROM billing_reads
+         ORDER BY usage_point_id, first_day",
     );
     let mut billed: BTreeMap<&str, i128> = BTreeMap::new();
     for read in &reads {
@@ -181,30 +177,46 @@ async fn a_year_of_92_water_meters_is_stored_whole_and_billed_to_the_litre() {
     let (key, _) = meters.iter().find(|(key, _)| key.starts_with("9348c9bb")).unwrap();
     assert_eq!(billed[key.as_str()], 81_416_000, "81,416 L and no other meter's 248,000");
 
-    // A meter that stays low for weeks is billed like any other.
-    let low = low_for_days(&meters, 7);
-    println!("low for a week or longer: {low:?}");
-    assert!(!low.is_empty(), "the file has such meters");
-    for (key, day) in low {
-        let held = reads.iter().filter(|read| read[0].ends_with(key) && read[2] == "held");
-        let held: Vec<_> = held.filter(|read| read[4] <= day && day[..7] == read[4][..7]).collect();
-        assert!(held.is_empty(), "{key} on {day}: {held:?}");
+    // A meter that stays low for hours or weeks is billed like any other.
+    let low = low_for(&meters, 12 * 3600);
+    assert!(low.iter().any(|low| low.seconds > 14 * 86_400), "one is low for weeks: {low:?}");
+    assert!(low.len() > 1, "others for hours: {low:?}");
+    for low in &low {
+        let touched = reads.iter().filter(|read| read[0].ends_with(low.key));
+        let touched: Vec<_> = touched.filter(|read| read[4] <= low.to && low.from <= read[5]).collect();
+        assert!(!touched.is_empty() && touched.iter().all(|read| read[2] == "ready"), "{low:?}: {touched:?}");
     }
 }
 
-/// Meters whose register stays 1 to 20 litres below an earlier one for so many days, and the day on which that begins.
-fn low_for_days(meters: &BTreeMap<String, Meter>, days: i64) -> Vec<(&str, String)> {
+/// A time during which a register stays 1 to 20 litres below what it was, by civil days.
+#[derive(Debug)]
+struct Low<'m> {
+    key: &'m str,
+    from: String,
+    to: String,
+    seconds: i64,
+}
+
+/// The times of so many seconds or more.
+fn low_for(meters: &BTreeMap<String, Meter>, seconds: i64) -> Vec<Low<'_>> {
     let second = |text: &str| Timestamp::parse_rfc3339(&format!("{}Z", text.replace(' ', "T"))).unwrap().unix_seconds();
-    let mut found = Vec::new();
+    let mut found: Vec<Low<'_>> = Vec::new();
     for (key, meter) in meters {
         let (mut highest, mut since) = (meter.readings.first().unwrap().1, None::<&str>);
         for (time, litres) in &meter.readings {
             match litres - highest {
                 -20..0 => {
                     let began = *since.get_or_insert(time);
-                    if second(time) - second(began) >= days * 86_400 {
-                        found.push((key.as_str(), began[..10].to_owned()));
-                        break;
+                    let low = Low {
+                        key,
+                        from: began[..10].to_owned(),
+                        to: time[..10].to_owned(),
+                        seconds: second(time) - second(began),
+                    };
+                    if low.seconds >= seconds {
+                        // The same time, longer.
+                        found.pop_if(|known| known.key == low.key && known.from == low.from);
+                        found.push(low);
                     }
                 }
                 0..50_000 => (highest, since) = (*litres, None),
