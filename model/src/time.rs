@@ -238,9 +238,8 @@ impl Zone {
         if name == "UTC" {
             return Ok(Self::utc());
         }
-        let zone = jiff::tz::TimeZoneDatabase::bundled()
-            .get(name)
-            .map_err(|_| TimeError::UnknownZone(name.to_owned()))?;
+        let zone =
+            jiff::tz::TimeZoneDatabase::bundled().get(name).map_err(|_| TimeError::UnknownZone(name.to_owned()))?;
         Ok(Self(Arc::new((name.to_owned(), zone))))
     }
 
