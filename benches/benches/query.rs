@@ -1,0 +1,151 @@
+//! Questions to a closed month, ours and DuckDB's answers over the same files, in turns in one run.
+//!
+//! Both have planned nothing beforehand and keep footers between questions; neither opens its session in the time. The
+//! peer is `peers/duckdb_month.py` in the Python that `METERLAKE_PYTHON` names, else `python3`.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use meterlake_benches::arguments::Arguments;
+use meterlake_benches::input::{Input, SEED};
+use meterlake_benches::lake::{Door, commit, compact, files, folder, readings_table, with_registry};
+use meterlake_benches::measure::{Timing, median};
+
+/// On the disk of the build.
+const SCRATCH: &str = env!("CARGO_TARGET_TMPDIR");
+const PEER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peers/duckdb_month.py");
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::of_process()?;
+    let input = Input::make(arguments)?;
+    let dir = folder(Path::new(SCRATCH))?;
+    let lake = with_registry(dir.path(), &input).await?;
+    commit(&lake, &input).await?;
+    compact(&lake, &input).await?;
+    let files = files(&lake, readings_table()).await?;
+    let cores = std::thread::available_parallelism()?.get();
+    let door = Door::open(&lake).await?;
+    println!(
+        "{} meters, {} days, {} readings in {} files of a closed month; seed {SEED}, median of {} in turns, {cores} cores",
+        arguments.meters,
+        arguments.days,
+        input.readings,
+        files.len(),
+        arguments.repeats
+    );
+    let mut peer = match Peer::start(cores, &files) {
+        Ok(peer) => Some(peer),
+        Err(error) => {
+            println!("DuckDB is left out: {error:#}");
+            None
+        }
+    };
+    let name = peer.as_ref().map_or("", |p| p.name.as_str());
+    println!("\n{:<44} {:>12} {:>14} {:>20}", "question", "ours ms", name, "its time / ours");
+    for (question, text) in questions(&input)? {
+        let answer = door.ask(&text).await?;
+        if let Some(peer) = &mut peer {
+            let (_, other) = peer.ask(&text)?;
+            ensure!(answer == other, "{question}: we say {answer}, {} says {other}", peer.name);
+        }
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for _ in 0..arguments.repeats {
+            let begin = Instant::now();
+            let again = door.ask(&text).await?;
+            ours.push(Timing { wall: begin.elapsed(), cpu: None });
+            ensure!(again == answer, "{question}: first {answer}, then {again}");
+            if let Some(peer) = &mut peer {
+                theirs.push(Timing { wall: peer.ask(&text)?.0, cpu: None });
+            }
+        }
+        let millis = |timings: &[Timing]| median(timings).map(|t| t.wall.as_secs_f64() * 1000.0);
+        let ours = millis(&ours).context("nothing was timed")?;
+        let (theirs, ratio) = match millis(&theirs) {
+            Some(theirs) => (format!("{theirs:.2}"), format!("{:.2}", theirs / ours)),
+            None => ("-".to_owned(), "-".to_owned()),
+        };
+        println!("{question:<44} {ours:>12.2} {theirs:>14} {ratio:>20}");
+    }
+    Ok(())
+}
+
+/// Questions with one value as their answer, in words that both understand.
+fn questions(input: &Input) -> anyhow::Result<Vec<(&'static str, String)>> {
+    let meter = input.registry.meters.keys().nth(input.registry.meters.len() / 2).context("there is no meter")?;
+    let (from, to) = input.instants();
+    let channels = input.channels();
+    let register = channels.iter().find(|c| c.starts_with("energy_import")).context("no meter sends a register")?;
+    let table = readings_table();
+    let sums = channels
+        .iter()
+        .map(|c| format!("coalesce(CAST(sum({c}) AS VARCHAR), '-')"))
+        .collect::<Vec<_>>()
+        .join(" || ' ' || ");
+    Ok(vec![
+        (
+            "one meter's month, all its channels",
+            format!(
+                "SELECT CAST(count(*) AS VARCHAR) || ' ' || {sums} FROM {table} \
+                 WHERE meter_id = '{meter}' AND ts >= '{from}' AND ts < '{to}'"
+            ),
+        ),
+        (
+            "differences of all registers (lag)",
+            format!(
+                "SELECT CAST(count(step) AS VARCHAR) || ' ' || CAST(sum(step) AS VARCHAR) || ' ' || \
+                 CAST(max(step) AS VARCHAR) FROM (SELECT {register} - lag({register}) OVER \
+                 (PARTITION BY meter_id ORDER BY ts) AS step FROM {table} WHERE ts >= '{from}' AND ts < '{to}')"
+            ),
+        ),
+    ])
+}
+
+/// DuckDB in a process of its own, which times itself.
+struct Peer {
+    name: String,
+    process: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Peer {
+    fn start(cores: usize, files: &[PathBuf]) -> anyhow::Result<Self> {
+        let python = std::env::var("METERLAKE_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+        let mut command = Command::new(&python);
+        command.arg(PEER).arg(cores.to_string()).args(files);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut process = command.spawn().with_context(|| format!("cannot start `{python}`"))?;
+        let input = process.stdin.take().context("the peer has no input")?;
+        let output = BufReader::new(process.stdout.take().context("the peer has no output")?);
+        let mut peer = Self { name: String::new(), process, input, output };
+        peer.name = peer.line().with_context(|| format!("`{python}` has no working module duckdb"))?;
+        Ok(peer)
+    }
+
+    fn line(&mut self) -> anyhow::Result<String> {
+        let mut line = String::new();
+        ensure!(self.output.read_line(&mut line)? > 0, "the peer ended");
+        Ok(line.trim_end().to_owned())
+    }
+
+    fn ask(&mut self, text: &str) -> anyhow::Result<(Duration, String)> {
+        writeln!(self.input, "{text}")?;
+        self.input.flush()?;
+        let line = self.line().with_context(|| format!("{} refused: {text}", self.name))?;
+        let (seconds, answer) = line.split_once('\t').with_context(|| format!("the peer said: {line}"))?;
+        Ok((Duration::from_secs_f64(seconds.parse()?), answer.to_owned()))
+    }
+}
+
+impl Drop for Peer {
+    /// It ends with its input; whoever breaks off does not wait for what it still works on.
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
