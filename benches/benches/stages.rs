@@ -64,16 +64,18 @@ fn decoding(input: &Input, repeats: usize) {
 
 fn journal(input: &Input, repeats: usize) -> anyhow::Result<()> {
     let (mut writes, mut reads) = (Vec::new(), Vec::new());
-    let mut bytes = 0;
+    let (mut bytes, mut syncs) = (0, 0);
     for _ in 0..repeats {
         let dir = folder(Path::new(SCRATCH))?;
         let (mut writer, _) = JournalWriter::open(JournalOptions::new(dir.path()))?;
         let group = GroupSync::default().max_bytes;
         let watch = Stopwatch::start();
+        syncs = 1;
         for record in &input.records {
             writer.append(record)?;
             if writer.pending_bytes() >= group {
                 writer.sync()?;
+                syncs += 1;
             }
         }
         writer.sync()?;
@@ -95,7 +97,8 @@ fn journal(input: &Input, repeats: usize) -> anyhow::Result<()> {
     }
     println!("{}", line("journal: encode, append, fdatasync (D2)", input.readings, &writes));
     println!("{}", line("journal: replay", input.readings, &reads));
-    println!("{:<44} {:.2} B a reading", "  in the journal", bytes as f64 / input.readings as f64);
+    let (records, bytes) = (input.records.len(), bytes as f64 / input.readings as f64);
+    println!("{:<44} {bytes:.2} B a reading in {records} records, {syncs} syncs", "  in the journal");
     Ok(())
 }
 
