@@ -7,9 +7,9 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field};
 use meterlake_store::TableSpec;
-use meterlake_store::schema::{MONTH, instant};
+use meterlake_store::schema::{MONTH, instant, maybe, required, spec, text, time};
 
 pub(crate) mod read;
 pub(crate) mod write;
@@ -228,31 +228,6 @@ pub fn job_runs() -> TableSpec {
 /// All tables of this crate.
 pub fn all() -> [TableSpec; 8] {
     [usage_spans(), findings(), billing_runs(), billing_reads(), alerts(), alert_events(), profiles(), job_runs()]
-}
-
-fn spec(
-    name: &'static str,
-    fields: Vec<Field>,
-    partition_by: &'static [&'static str],
-    sort_by: &'static [&'static str],
-) -> TableSpec {
-    TableSpec { name, schema: Arc::new(Schema::new(fields)), partition_by, sort_by }
-}
-
-fn required(name: &str, data_type: DataType) -> Field {
-    Field::new(name, data_type, false)
-}
-
-fn maybe(name: &str, data_type: DataType) -> Field {
-    Field::new(name, data_type, true)
-}
-
-fn text(name: &str) -> Field {
-    required(name, DataType::Utf8)
-}
-
-fn time(name: &str) -> Field {
-    required(name, instant())
 }
 
 #[cfg(test)]

@@ -23,14 +23,12 @@ pub enum Method {
     Project,
     /// A boundary reading between two accepted neighbours at most a day apart.
     Boundary,
-    /// The boundary of a day or interval difference of registers.
-    Difference,
     /// Shares of a known whole in proportion to time, for want of any shape.
     Even,
 }
 
 impl Method {
-    const NAMES: [(Self, &'static str); 11] = [
+    const NAMES: [(Self, &'static str); 10] = [
         (Self::NoSupply, "no_supply"),
         (Self::Twin, "twin"),
         (Self::Closure, "closure"),
@@ -40,7 +38,6 @@ impl Method {
         (Self::Profile, "profile"),
         (Self::Project, "project"),
         (Self::Boundary, "boundary"),
-        (Self::Difference, "difference"),
         (Self::Even, "even"),
     ];
 

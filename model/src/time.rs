@@ -275,13 +275,9 @@ impl Zone {
         let zoned = day.0.to_zoned(self.0.1.clone()).and_then(|z| z.start_of_day());
         match zoned {
             // A day that the zone left out is resolved into the next one.
-            Ok(start) if start.date() == day.0 => Timestamp(start.timestamp().as_microsecond()),
             Ok(start) => Timestamp(start.timestamp().as_microsecond()),
-            Err(_) => match self.resolve(day.0.to_datetime(jiff::civil::Time::midnight())) {
-                LocalResolution::Unique(ts)
-                | LocalResolution::Skipped(ts)
-                | LocalResolution::Ambiguous { earlier: ts, .. } => ts,
-            },
+            // At the ends of the calendar.
+            Err(_) => self.resolve(day.0.to_datetime(jiff::civil::Time::midnight())).earlier(),
         }
     }
 

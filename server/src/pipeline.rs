@@ -39,13 +39,13 @@ const STOP_LIMIT: Duration = Duration::from_secs(60);
 /// When it cannot start safely (another collector owns the journal, the doctor finds the lake unsafe), when a
 /// subscription is refused, or when the journal can no longer be synced. What was acknowledged is on disk.
 pub async fn collect(config: &Config, status: Arc<CollectStatus>, stop: CancellationToken) -> anyhow::Result<()> {
-    // Where it goes, and whether that is safe.
+    // Where it goes, and whether that is safe: judged before anything is written or begun anew.
+    doctor::refuse_if_unsafe(&config.lake.root, &config.collect.journal).await?;
     let lake = Lake::open(&config.lake.root)
         .with_context(|| format!("cannot open the lake at {}", config.lake.root.display()))?;
     let (writer, recovery) = JournalWriter::open(journal_options(&config.collect))
         .with_context(|| format!("cannot open the journal at {}", config.collect.journal.display()))?;
     tracing::info!(?recovery, "journal open");
-    doctor::refuse_if_unsafe(&config.lake.root, &config.collect.journal).await?;
 
     // What the journal holds and the tables do not, after a crash.
     let mut committer = Committer::open(&lake).await.context("cannot open the reading tables")?;

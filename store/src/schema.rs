@@ -106,7 +106,8 @@ pub fn collected() -> [TableSpec; 5] {
     [readings(Commodity::Electricity), readings(Commodity::Water), meter_events(), dead_letters(), raw_messages()]
 }
 
-fn spec(
+/// A table of these columns.
+pub fn spec(
     name: &'static str,
     fields: Vec<Field>,
     partition_by: &'static [&'static str],
@@ -115,15 +116,23 @@ fn spec(
     TableSpec { name, schema: Arc::new(Schema::new(fields)), partition_by, sort_by }
 }
 
-fn required(name: &str, data_type: DataType) -> Field {
+/// A column without nulls.
+pub fn required(name: &str, data_type: DataType) -> Field {
     Field::new(name, data_type, false)
 }
 
-fn text(name: &str) -> Field {
+/// A column that may be null.
+pub fn maybe(name: &str, data_type: DataType) -> Field {
+    Field::new(name, data_type, true)
+}
+
+/// A text column without nulls.
+pub fn text(name: &str) -> Field {
     required(name, DataType::Utf8)
 }
 
-fn time(name: &str) -> Field {
+/// A column of instants without nulls.
+pub fn time(name: &str) -> Field {
     required(name, instant())
 }
 

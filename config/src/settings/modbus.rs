@@ -39,7 +39,8 @@ pub struct ModbusDevice {
     pub meter_id: MeterId,
     /// How its registers are read.
     pub profile: DeviceProfile,
-    /// From one poll to the next; polls fall on whole multiples of it since 1970, by UTC.
+    /// From one poll to the next. Polls fall on whole multiples of it: from civil midnight of the meter's zone where it
+    /// divides a day, else from 1970 by UTC.
     pub interval: Duration,
     /// So long after each multiple; less than the interval.
     pub offset: Duration,

@@ -45,7 +45,7 @@ fn value(batch: &ReadingBatch, row: usize, channel: &str) -> Option<i64> {
 }
 
 #[test]
-fn one_bad_row_keeps_a_whole_frame_out() {
+fn rule_4_one_bad_row_keeps_a_whole_frame_out() {
     let good = r#"{"ts":"2026-11-21T10:00:00Z","energy_import_kwh":1}"#;
     let bad = r#"{"ts":"2026-11-21T10:15:00Z","energy_import_kwh":1.2345}"#;
     let batch = own(&format!("{{\"readings\":[{good},{bad},{good}]}}"));

@@ -58,7 +58,7 @@ fn decimal(value: i64, scale: u8) -> String {
 }
 
 #[test]
-fn every_shipped_map_reads_its_messages_as_recorded() {
+fn rule_12_every_shipped_map_reads_its_messages_as_recorded() {
     assert!(PayloadMap::shipped_names().eq(CASES.iter().map(|(name, _)| *name)), "a map without cases");
     for (name, text) in CASES {
         let maps = [PayloadMap::shipped(name).unwrap()];

@@ -38,7 +38,7 @@ async fn the_session_is_persistent_and_asks_for_what_the_guards_need() {
 }
 
 #[tokio::test]
-async fn acknowledgements_wait_for_the_receiver_and_go_out_in_order() {
+async fn rule_1_acknowledgements_wait_for_the_receiver_and_go_out_in_order() {
     let fake = FakeBroker::start().await;
     let mut collector = collect(broker(fake.port));
     let mut connection = fake.welcome(false).await;
@@ -154,7 +154,7 @@ async fn an_unacknowledged_message_comes_again_and_is_acknowledged_then() {
 }
 
 #[tokio::test]
-async fn a_refused_topic_ends_the_collector_and_is_named() {
+async fn rule_11_a_refused_topic_ends_the_collector_and_is_named() {
     let fake = FakeBroker::start().await;
     let mut two = broker(fake.port);
     two.topics.push("secret/#".to_owned());
@@ -204,7 +204,7 @@ async fn a_refused_password_ends_the_collector_at_its_start_and_is_retried_later
 }
 
 #[tokio::test]
-async fn an_oversized_message_becomes_a_dead_letter_and_the_connection_lives() {
+async fn rule_10_an_oversized_message_becomes_a_dead_letter_and_the_connection_lives() {
     let fake = FakeBroker::start().await;
     let mut collector = collect(broker(fake.port));
     let mut connection = fake.welcome(false).await;
@@ -225,7 +225,7 @@ async fn an_oversized_message_becomes_a_dead_letter_and_the_connection_lives() {
 }
 
 #[tokio::test]
-async fn malformed_messages_never_stall_the_good() {
+async fn rule_4_malformed_messages_never_stall_the_good() {
     let fake = FakeBroker::start().await;
     let mut collector = collect(broker(fake.port));
     let mut connection = fake.welcome(false).await;

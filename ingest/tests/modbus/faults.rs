@@ -170,7 +170,7 @@ async fn a_register_that_a_device_lacks_costs_its_own_column_only() {
 }
 
 #[tokio::test]
-async fn one_dead_device_of_32_takes_no_slot_from_the_others() {
+async fn rule_9_one_dead_device_of_32_takes_no_slot_from_the_others() {
     let profile = DeviceProfile::shipped("pulse-water").unwrap();
     let gateway = Gateway::start(|asked| if asked.unit == 5 { vec![] } else { proper(asked) }).await;
     let devices = (1..=32).map(|unit| (unit, profile.clone())).collect();

@@ -165,7 +165,7 @@ fn a_query_gives_the_same_rows_in_every_form() {
 }
 
 #[test]
-fn sql_neither_writes_nor_reads_files() {
+fn rule_11_sql_neither_writes_nor_reads_files() {
     let site = Site::new("");
     site.import(&registry());
     let before = walk(&site.path("lake")).len();

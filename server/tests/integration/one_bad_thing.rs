@@ -97,7 +97,7 @@ fn slots(site: &Site) -> BTreeMap<String, (i64, i64, i64)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_device_and_broken_messages_cost_the_others_no_slot_and_no_reading() {
+async fn rule_9_a_dead_device_and_broken_messages_cost_the_others_no_slot_and_no_reading() {
     if !peers::asked_for() {
         return;
     }
@@ -149,7 +149,7 @@ async fn a_dead_device_and_broken_messages_cost_the_others_no_slot_and_no_readin
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dead_letters_come_back_by_replay_after_the_map_is_mended() {
+async fn rule_4_dead_letters_come_back_by_replay_after_the_map_is_mended() {
     if !peers::asked_for() {
         return;
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
 
-use crate::schema::instant;
+use crate::schema::{instant, maybe, required};
 use crate::table::TableSpec;
 
 const AMOUNT: DataType = DataType::Decimal128(18, 6);
@@ -20,14 +20,14 @@ pub fn usage_points() -> TableSpec {
         required("usage_point_id", DataType::Utf8),
         required("commodity", DataType::Utf8),
         required("zone", DataType::Utf8),
-        optional("customer_id", DataType::Utf8),
-        optional("node_id", DataType::Utf8),
+        maybe("customer_id", DataType::Utf8),
+        maybe("node_id", DataType::Utf8),
         required("class", DataType::Utf8),
         required("place", DataType::Utf8),
         required("billing_day", DataType::Int32),
         required("active", DataType::Boolean),
         required("continuous_use", DataType::Boolean),
-        optional("nominal_voltage_v", DataType::Decimal128(9, 1)),
+        maybe("nominal_voltage_v", DataType::Decimal128(9, 1)),
     ];
     spec("usage_points", fields, &["revision", "usage_point_id"])
 }
@@ -37,7 +37,7 @@ pub fn meters() -> TableSpec {
     let fields = vec![
         required("meter_id", DataType::Utf8),
         required("commodity", DataType::Utf8),
-        optional("serial", DataType::Utf8),
+        maybe("serial", DataType::Utf8),
         required("model", DataType::Utf8),
     ];
     spec("meters", fields, &["revision", "meter_id"])
@@ -49,8 +49,8 @@ pub fn installations() -> TableSpec {
         required("installation", DataType::Int32),
         required("meter_id", DataType::Utf8),
         required("usage_point_id", DataType::Utf8),
-        optional("installed_at", instant()),
-        optional("removed_at", instant()),
+        maybe("installed_at", instant()),
+        maybe("removed_at", instant()),
     ];
     spec("installations", fields, &["revision", "installation"])
 }
@@ -62,12 +62,12 @@ pub fn installation_channels() -> TableSpec {
         required("channel", DataType::Utf8),
         required("meter_id", DataType::Utf8),
         required("multiplier", AMOUNT),
-        optional("digits", DataType::Int32),
+        maybe("digits", DataType::Int32),
         required("resolution", AMOUNT),
         required("interval_s", DataType::Int64),
-        optional("capacity_per_hour", AMOUNT),
-        optional("start_register", AMOUNT),
-        optional("end_register", AMOUNT),
+        maybe("capacity_per_hour", AMOUNT),
+        maybe("start_register", AMOUNT),
+        maybe("end_register", AMOUNT),
     ];
     spec("installation_channels", fields, &["revision", "installation"])
 }
@@ -83,7 +83,7 @@ pub fn network() -> TableSpec {
     let fields = vec![
         required("node_id", DataType::Utf8),
         required("kind", DataType::Utf8),
-        optional("parent_id", DataType::Utf8),
+        maybe("parent_id", DataType::Utf8),
         required("name", DataType::Utf8),
     ];
     spec("network", fields, &["revision", "node_id"])
@@ -92,12 +92,4 @@ pub fn network() -> TableSpec {
 fn spec(name: &'static str, fields: Vec<Field>, sort_by: &'static [&'static str]) -> TableSpec {
     let fields: Vec<Field> = [required("revision", DataType::Int64)].into_iter().chain(fields).collect();
     TableSpec { name, schema: Arc::new(Schema::new(fields)), partition_by: &[], sort_by }
-}
-
-fn required(name: &str, kind: DataType) -> Field {
-    Field::new(name, kind, false)
-}
-
-fn optional(name: &str, kind: DataType) -> Field {
-    Field::new(name, kind, true)
 }

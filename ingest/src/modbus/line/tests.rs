@@ -180,7 +180,7 @@ async fn a_day_of_polls_does_not_drift() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_dead_device_of_32_costs_the_others_no_slot() {
+async fn rule_9_one_dead_device_of_32_costs_the_others_no_slot() {
     let mut bench = bench(32, 10_000);
     bench.gateway.set(5, Behaviour::Silent);
     let slots = 40;
