@@ -85,7 +85,9 @@ pub fn render(report: Option<&StatusReport>, tables: &[TableFigures], now_s: i64
 }
 
 fn one(registry: &mut Registry, name: &str, help: &str, value: u64) {
-    family(registry, name, help).get_or_create(&Vec::new()).set(value);
+    let gauge = Gauge::<u64, AtomicU64>::default();
+    gauge.set(value);
+    registry.register(name, help, gauge);
 }
 
 fn family(registry: &mut Registry, name: &str, help: &str) -> Gauges {

@@ -104,10 +104,9 @@ mod tests {
         let mut plan = FleetPlan::new(1, now, now);
         (plan.electricity_modbus, plan.water_modbus) = (30, 4);
         let simulation = Simulation::new(plan, Scenario::none()).unwrap();
-        let text: String = simulation
-            .gateways()
-            .iter()
-            .map(|plan| line_text(plan, "127.0.0.1:1502".parse().unwrap(), "15m"))
+        let text: String = (1502_u16..)
+            .zip(simulation.gateways())
+            .map(|(port, plan)| line_text(&plan, ([127, 0, 0, 1], port).into(), "15m"))
             .collect();
         let config = Config::parse(&text, Path::new("")).unwrap();
         let devices: Vec<_> = config.modbus.iter().map(|line| line.devices.len()).collect();
