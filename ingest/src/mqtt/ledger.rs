@@ -226,7 +226,7 @@ impl<T: MqttSender> Drop for Receipt<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::source::SourceError;
+    use super::super::source::{Quality, SourceError};
     use super::*;
     use tokio::sync::mpsc;
 
@@ -239,6 +239,9 @@ mod tests {
         }
         async fn acknowledge(&self, packet: Packet) -> Result<(), SourceError> {
             self.0.send(packet.id).map_err(|_| SourceError::Lost("gone".to_owned()))
+        }
+        async fn publish(&self, _: &str, _: Vec<u8>, _: Quality) -> Result<(), SourceError> {
+            Ok(())
         }
         async fn disconnect(&self) -> Result<(), SourceError> {
             Ok(())

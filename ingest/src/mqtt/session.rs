@@ -144,7 +144,10 @@ async fn receive<S: MqttSource>(shared: &Shared<S>) -> Result<std::convert::Infa
         match event {
             SourceEvent::Message(message) => shared.take(epoch, message).await,
             SourceEvent::Subscribed(answers) => shared.subscribed(&answers).map_err(End::Fatal)?,
-            SourceEvent::Alive => {}
+            SourceEvent::Published(Ok(())) | SourceEvent::Alive => {}
+            SourceEvent::Published(Err(reason)) => {
+                warn!(broker = shared.broker.name, reason, "the broker refused a message of ours");
+            }
         }
     }
 }

@@ -29,8 +29,26 @@ pub trait MqttSender: Clone + Send + Sync + 'static {
     /// Acknowledges one message.
     fn acknowledge(&self, packet: Packet) -> impl Future<Output = Result<(), SourceError>> + Send;
 
+    /// Sends a message of our own, not retained. It waits while the connection takes no more; what becomes of a message at
+    /// [`Quality::AtLeastOnce`] comes as [`SourceEvent::Published`]. It is lost with its connection.
+    fn publish(
+        &self,
+        topic: &str,
+        payload: Vec<u8>,
+        quality: Quality,
+    ) -> impl Future<Output = Result<(), SourceError>> + Send;
+
     /// Takes leave; the session stays.
     fn disconnect(&self) -> impl Future<Output = Result<(), SourceError>> + Send;
+}
+
+/// How surely a message of our own reaches the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quality {
+    /// QoS 0: nobody answers.
+    AtMostOnce,
+    /// QoS 1: the broker answers.
+    AtLeastOnce,
 }
 
 /// How the session stands after connecting.
@@ -60,6 +78,8 @@ pub enum SourceEvent {
     Message(Message),
     /// The answer to the subscription: for each topic the granted QoS, or why it is refused.
     Subscribed(Vec<Result<u8, String>>),
+    /// The broker's answer to a message of our own at QoS 1: taken, or why not.
+    Published(Result<(), String>),
     /// A sign of life without content.
     Alive,
 }

@@ -5,14 +5,18 @@
 //! writes and flushes each acknowledgement by itself, and none while its owner waits for room. Here a connection is a
 //! value that is dropped with all that it holds, a task of its own writes, and what waits to be written goes out at once.
 
+mod window;
+
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use meterlake_config::MqttBroker;
 use rumqttc::v5::mqttbytes::v5::{
     ConnAck, Connect, ConnectProperties, ConnectReturnCode, Disconnect, DisconnectReasonCode, Filter, Login,
-    Packet as Wire, PingReq, PubAck, PubComp, PubRec, Publish, RetainForwardRule, Subscribe, SubscribeReasonCode,
+    Packet as Wire, PingReq, PubAck, PubAckReason, PubComp, PubRec, Publish, RetainForwardRule, Subscribe,
+    SubscribeReasonCode,
 };
 use rumqttc::v5::mqttbytes::{Error as WireError, QoS};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,7 +26,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, interval_at, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::source::{Message, MqttSender, MqttSource, Packet, Session, SourceError, SourceEvent};
+use window::Window;
+
+use super::source::{Message, MqttSender, MqttSource, Packet, Quality, Session, SourceError, SourceEvent};
 
 /// What waits to be written.
 const OUTGOING: usize = 1024;
@@ -35,6 +41,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 const WRITE: Duration = Duration::from_secs(30);
 /// What is read at once.
 const READ: usize = 64 * 1024;
+const GONE: &str = "the connection is gone";
 /// Of the only request that asks for an answer.
 const SUBSCRIBE_ID: u16 = 1;
 
@@ -42,12 +49,16 @@ const SUBSCRIBE_ID: u16 = 1;
 pub struct WireSource {
     reader: Reader,
     outgoing: mpsc::Sender<Outgoing>,
+    window: Arc<Window>,
     writer: AbortOnDropHandle<String>,
 }
 
 /// The sending side of one connection.
 #[derive(Clone)]
-pub struct WireSender(mpsc::Sender<Outgoing>);
+pub struct WireSender {
+    outgoing: mpsc::Sender<Outgoing>,
+    window: Arc<Window>,
+}
 
 /// What we say once we are connected.
 enum Outgoing {
@@ -55,6 +66,12 @@ enum Outgoing {
     Acknowledge(Packet),
     /// The last word on a message of QoS 2.
     Complete(u16),
+    /// A message of our own; without an id it goes at QoS 0.
+    Publish {
+        topic: String,
+        payload: Vec<u8>,
+        id: Option<u16>,
+    },
     Leave,
 }
 
@@ -130,6 +147,13 @@ impl WireSource {
                 self.outgoing.send(Outgoing::Complete(release.pkid)).await.map_err(gone)?;
                 Ok(SourceEvent::Alive)
             }
+            Wire::PubAck(answer) => {
+                self.window.answered(answer.pkid);
+                Ok(SourceEvent::Published(match answer.reason {
+                    PubAckReason::Success | PubAckReason::NoMatchingSubscribers => Ok(()),
+                    refused => Err(words(&format!("{refused:?}"))),
+                }))
+            }
             Wire::Disconnect(reason) => {
                 let text = words(&format!("{:?}", reason.reason_code));
                 Err(SourceError::Lost(format!("the broker took leave: {text}")))
@@ -141,15 +165,27 @@ impl WireSource {
 
 impl MqttSender for WireSender {
     async fn subscribe(&self, topics: &[String]) -> Result<(), SourceError> {
-        self.0.send(Outgoing::Subscribe(topics.to_vec())).await.map_err(gone)
+        self.outgoing.send(Outgoing::Subscribe(topics.to_vec())).await.map_err(gone)
     }
 
     async fn acknowledge(&self, packet: Packet) -> Result<(), SourceError> {
-        self.0.send(Outgoing::Acknowledge(packet)).await.map_err(gone)
+        self.outgoing.send(Outgoing::Acknowledge(packet)).await.map_err(gone)
+    }
+
+    async fn publish(&self, topic: &str, payload: Vec<u8>, quality: Quality) -> Result<(), SourceError> {
+        let id = match quality {
+            Quality::AtMostOnce => None,
+            Quality::AtLeastOnce => tokio::select! {
+                id = self.window.take() => Some(id),
+                () = self.outgoing.closed() => return Err(SourceError::Lost(GONE.to_owned())),
+            },
+        };
+        let publish = Outgoing::Publish { topic: topic.to_owned(), payload, id };
+        self.outgoing.send(publish).await.map_err(gone)
     }
 
     async fn disconnect(&self) -> Result<(), SourceError> {
-        self.0.send(Outgoing::Leave).await.map_err(gone)
+        self.outgoing.send(Outgoing::Leave).await.map_err(gone)
     }
 }
 
@@ -171,7 +207,10 @@ async fn connect(broker: &MqttBroker) -> Result<(WireSource, WireSender, Session
     let session = session(&answer, broker.keep_alive);
     let (outgoing, queue) = mpsc::channel(OUTGOING);
     let writer = AbortOnDropHandle::new(tokio::spawn(write(writing, queue, session.keep_alive)));
-    Ok((WireSource { reader, outgoing: outgoing.clone(), writer }, WireSender(outgoing), session))
+    let allowed = answer.properties.as_ref().and_then(|properties| properties.receive_max).unwrap_or(u16::MAX);
+    let window = Arc::new(Window::new(allowed));
+    let sender = WireSender { outgoing: outgoing.clone(), window: Arc::clone(&window) };
+    Ok((WireSource { reader, outgoing, window, writer }, sender, session))
 }
 
 fn greeting(broker: &MqttBroker) -> Wire {
@@ -244,6 +283,12 @@ fn packet(outgoing: Outgoing) -> Wire {
         Outgoing::Acknowledge(Packet { id, exactly_once: false }) => Wire::PubAck(PubAck::new(id, None)),
         Outgoing::Acknowledge(Packet { id, exactly_once: true }) => Wire::PubRec(PubRec::new(id, None)),
         Outgoing::Complete(id) => Wire::PubComp(PubComp::new(id, None)),
+        Outgoing::Publish { topic, payload, id } => {
+            let quality = if id.is_some() { QoS::AtLeastOnce } else { QoS::AtMostOnce };
+            let mut publish = Publish::new(topic, quality, payload, None);
+            publish.pkid = id.unwrap_or_default();
+            Wire::Publish(publish)
+        }
         Outgoing::Leave => Wire::Disconnect(Disconnect::new(DisconnectReasonCode::NormalDisconnection)),
     }
 }
@@ -300,7 +345,7 @@ fn broken(error: &io::Error) -> SourceError {
 }
 
 fn gone<T>(_: mpsc::error::SendError<T>) -> SourceError {
-    SourceError::Lost("the connection is gone".to_owned())
+    SourceError::Lost(GONE.to_owned())
 }
 
 /// `NotAuthorized` as "not authorized".

@@ -7,4 +7,5 @@ mod golden;
 mod harness;
 mod mosquitto;
 mod mqtt;
+mod publishing;
 mod watchdogs;

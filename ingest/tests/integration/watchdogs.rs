@@ -7,7 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use meterlake_config::MqttBroker;
 use meterlake_ingest::mqtt::Limits;
-use meterlake_ingest::mqtt::source::{Message, MqttSender, MqttSource, Packet, Session, SourceError, SourceEvent};
+use meterlake_ingest::mqtt::source::{
+    Message, MqttSender, MqttSource, Packet, Quality, Session, SourceError, SourceEvent,
+};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, interval};
 
@@ -95,6 +97,9 @@ impl MqttSender for Mute {
         Ok(())
     }
     async fn acknowledge(&self, _: Packet) -> Result<(), SourceError> {
+        Ok(())
+    }
+    async fn publish(&self, _: &str, _: Vec<u8>, _: Quality) -> Result<(), SourceError> {
         Ok(())
     }
     async fn disconnect(&self) -> Result<(), SourceError> {
