@@ -6,6 +6,7 @@
 //! Numbers never pass through a float. Whether a value is plausible is not judged here, but for the meter's time, which
 //! decides where a row is stored.
 
+pub mod golden;
 mod json;
 mod number;
 mod reading;
