@@ -7,12 +7,13 @@
 //!                     delivery ─┴─ decode ──┘ registers
 //! ```
 //!
-//! [`poll_line`] is the task of one line. [`decode_block`] and [`replay`] are pure, so that dead letters are read again
+//! [`poll_line`] is the task of one line, [`LineClient`] asks a line for a person. [`decode_block`] and [`replay`] are pure, so that dead letters are read again
 //! after a profile was mended. Nothing is ever written to a device: only function codes 3 and 4 exist here. Devices with
 //! a clock of their own, serial lines and TLS are left out.
 
 mod ask;
 mod backoff;
+mod client;
 mod clock;
 mod connection;
 mod decode;
@@ -30,8 +31,9 @@ use std::sync::Arc;
 use meterlake_config::ModbusLine;
 use meterlake_model::{DeadLetter, DeadReason, MeterDirectory, RawMessage, ReadingBatch, Timestamp, Zone};
 
+pub use client::LineClient;
 pub use decode::{Block, BlockError, BlockValues, decode_block};
-pub use failure::FailureKind;
+pub use failure::{Failure, FailureKind};
 pub use line::poll_line;
 pub use planner::{BlockRequest, plan};
 pub use schedule::{SLOT_TOLERANCE_S, Slots};

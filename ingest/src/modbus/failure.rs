@@ -38,15 +38,17 @@ impl FailureKind {
 }
 
 /// Why a request brought no registers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Failure {
-    pub(super) kind: FailureKind,
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {detail}", kind.as_str())]
+pub struct Failure {
+    /// For counting, and for choosing what to do.
+    pub kind: FailureKind,
     /// For a person.
-    pub(super) detail: String,
+    pub detail: String,
     /// What the device sent, where it sent something.
-    pub(super) answer: Vec<u8>,
+    pub answer: Vec<u8>,
     /// Whether nobody is there to answer: the device is tried again later, at its own pace.
-    pub(super) silent: bool,
+    pub silent: bool,
 }
 
 impl Failure {
@@ -68,12 +70,6 @@ impl Failure {
         let silent = matches!(code, BUSY | ACKNOWLEDGE | NO_PATH | NO_TARGET);
         let detail = format!("exception {code} ({})", exception_name(code));
         Self { kind: FailureKind::Exception, detail, answer, silent }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.kind.as_str(), self.detail)
     }
 }
 

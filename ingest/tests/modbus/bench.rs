@@ -41,6 +41,19 @@ pub(crate) fn two_requests() -> DeviceProfile {
     DeviceProfile::parse(TWO_REQUESTS, "two").unwrap_or_else(|problems| panic!("{problems:#?}"))
 }
 
+/// A line to this gateway.
+pub(crate) fn line(gateway: SocketAddr, timeout: Duration, devices: Vec<ModbusDevice>) -> ModbusLine {
+    ModbusLine {
+        name: "bench".to_owned(),
+        host: gateway.ip().to_string(),
+        port: gateway.port(),
+        timeout,
+        connect_timeout: Duration::from_secs(5),
+        pause: Duration::ZERO,
+        devices,
+    }
+}
+
 pub(crate) struct Bench {
     pub(crate) stats: Arc<LineStats>,
     pub(crate) stop: CancellationToken,
@@ -59,15 +72,7 @@ impl Bench {
             interval: Duration::from_secs(1),
             offset: Duration::ZERO,
         });
-        let line = ModbusLine {
-            name: "bench".to_owned(),
-            host: gateway.ip().to_string(),
-            port: gateway.port(),
-            timeout,
-            connect_timeout: Duration::from_secs(5),
-            pause: Duration::ZERO,
-            devices: devices.collect(),
-        };
+        let line = line(gateway, timeout, devices.collect());
         let stats = Arc::new(LineStats::new(&line));
         let (out, deliveries) = mpsc::channel(1000);
         let (_directory, directory) = watch::channel(Arc::default());

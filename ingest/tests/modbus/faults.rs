@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use meterlake_config::device_profile::DeviceProfile;
-use meterlake_ingest::modbus::FailureKind;
+use meterlake_config::device_profile::{DeviceProfile, Function, RegisterRange};
+use meterlake_ingest::modbus::{BlockRequest, FailureKind, LineClient};
 use meterlake_model::{Commodity, DeadReason};
 use tokio::net::TcpStream;
 use tokio_modbus::prelude::{Reader, Slave, tcp};
 
-use crate::bench::{Bench, column, two_requests};
+use crate::bench::{Bench, column, line, two_requests};
 use crate::gateway::{Act, Asked, Gateway};
 
 /// Where answers stay away on purpose.
@@ -194,6 +194,37 @@ async fn rule_9_one_dead_device_of_32_takes_no_slot_from_the_others() {
     assert!(polls <= 6, "{polls} tries of the dead device, growing rests between them");
     assert_eq!(bench.stats.backed_off(), 1);
     bench.end().await;
+}
+
+#[tokio::test]
+async fn a_client_asks_each_unit_and_goes_on_after_every_failure() {
+    let gateway = Gateway::start(|asked| match asked.unit {
+        1 => proper(asked),
+        2 => vec![Act::Say(asked.exception(2))],
+        3 => vec![],
+        4 => vec![Act::Say(asked.answer(&[7]))],
+        _ => vec![Act::Close],
+    })
+    .await;
+    let mut client = LineClient::new(&line(gateway.address, SHORT, vec![]));
+    let request = BlockRequest { function: Function::HoldingRegisters, range: RegisterRange { first: 100, last: 101 } };
+    for (unit, failure) in [
+        (1, None),
+        (2, Some(FailureKind::Exception)),
+        (3, Some(FailureKind::Timeout)),
+        (1, None),
+        (4, Some(FailureKind::BadLength)),
+        (1, None),
+        (5, Some(FailureKind::Disconnected)),
+        (1, None),
+    ] {
+        let read = client.read(unit, request, SHORT).await;
+        match failure {
+            None => assert_eq!(read, Ok(vec![1100, 1101])),
+            Some(kind) => assert_eq!(read.map_err(|failure| failure.kind), Err(kind), "unit {unit}"),
+        }
+    }
+    drop(gateway);
 }
 
 #[tokio::test]
