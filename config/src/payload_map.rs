@@ -5,6 +5,7 @@
 //! decided where messages are decoded, not here.
 
 mod conversion;
+mod format;
 mod path;
 mod read;
 mod topic;
@@ -19,6 +20,7 @@ use meterlake_model::{Channel, Commodity, EventKind, Zone};
 use crate::problem::Problem;
 
 pub use conversion::{Conversion, Rounding};
+pub use format::{Compression, CsvFormat, Format};
 pub use path::{JsonPath, Step};
 pub use topic::TopicPattern;
 
@@ -33,6 +35,10 @@ pub struct PayloadMap {
     pub label: Arc<str>,
     /// The topics that it reads.
     pub topic: TopicPattern,
+    /// How its payloads are written.
+    pub format: Format,
+    /// How its payloads are packed.
+    pub compression: Compression,
     /// All must hold, or the map does not apply to the message.
     pub conditions: Vec<Condition>,
     /// Where the readings are: the first of these that the message has. A list is many readings, an object is one.

@@ -3,29 +3,41 @@
 //! A message is taken whole or not at all: one row of a frame that cannot be read makes the message one dead letter and
 //! none of its rows are taken. So a replay after the mend brings each row once, and nobody bills half a frame.
 //!
-//! Numbers never pass through a float. Whether a value is plausible is not judged here, but for the meter's time, which
-//! decides where a row is stored.
+//! Every format becomes a [`document::Document`], which the map's paths read. Numbers never pass through a float. Whether
+//! a value is plausible is not judged here, but for the meter's time, which decides where a row is stored.
 
+mod births;
+mod document;
+mod dsmr;
 pub mod golden;
 mod json;
 mod number;
 mod reading;
+mod sparkplug;
+mod text;
 mod time;
+mod unpack;
 
-use std::sync::Arc;
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use meterlake_config::payload_map::{Condition, ConditionTest, PayloadMap};
+use meterlake_config::payload_map::{Condition, ConditionTest, Format, PayloadMap};
 use meterlake_model::{DeadLetter, DeadReason, MeterDirectory, RawMessage, ReadingBatch};
 
-use json::{Json, JsonError, Kind, Value};
+pub use births::Births;
+use document::{Document, Kind, Limits, Value};
+use json::JsonError;
 use reading::Gathered;
+pub use unpack::{MAX_RATIO, MAX_UNPACKED_BYTES};
 
-/// The largest payload that is read, in bytes.
+/// The largest payload that is read, in bytes, as it came.
 pub const MAX_PAYLOAD_BYTES: usize = 256 * 1024;
 /// The deepest nesting that is read.
 pub const MAX_DEPTH: usize = 16;
 /// The most values of one message that are read.
 pub const MAX_VALUES: usize = 10_000;
+
+const LIMITS: Limits = Limits { depth: MAX_DEPTH, values: MAX_VALUES };
 
 /// What refuses input that no map took.
 const DECODER: &str = "decode@1";
@@ -43,10 +55,70 @@ impl Refusal {
     }
 }
 
-/// Decodes one message by the first map whose topic and conditions it meets, and adds its rows and events, or one dead
-/// letter, to `out`.
+/// What the births of one broker's edge nodes said, shared by all who decode for it.
+pub type SharedBirths = Arc<Mutex<Births>>;
+
+/// What a message asks for beside the rows that it leaves.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Outcome {
+    /// To be published once the message is durable, where its map has a receipt.
+    pub receipt: Option<Receipt>,
+    /// To be published at once.
+    pub rebirth: Option<Rebirth>,
+    /// The message was understood and holds nothing to store: it left no row and no dead letter.
+    pub ignored: bool,
+}
+
+/// Names a message to its sender.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// Who sent it.
+    pub gateway: Arc<str>,
+    /// The sender's own count.
+    pub sequence: u64,
+}
+
+/// Asks an edge node to be born again, since its data cannot be read. At QoS 0, not retained.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rebirth {
+    /// Where.
+    pub topic: String,
+    /// What.
+    pub payload: Vec<u8>,
+}
+
+/// Decodes the messages of one broker: [`decode`] with what earlier messages said, where a format leans on them.
+#[derive(Debug, Clone, Default)]
+pub struct Decoder {
+    births: SharedBirths,
+}
+
+impl Decoder {
+    /// With what is known of the broker's edge nodes.
+    pub fn new(births: SharedBirths) -> Self {
+        Self { births }
+    }
+
+    /// Decodes one message by the first map whose topic and conditions it meets, and adds its rows and events, or one
+    /// dead letter, to `out`. Messages are to be handed over in order of receipt.
+    pub fn decode(
+        &mut self,
+        maps: &[PayloadMap],
+        message: &RawMessage,
+        retained: bool,
+        directory: &MeterDirectory,
+        out: &mut ReadingBatch,
+    ) -> Outcome {
+        let task = Task { maps, message, retained, directory, births: Some(&self.births) };
+        task.run(out)
+    }
+}
+
+/// Decodes one message by itself: by the first map whose topic and conditions it meets. Adds its rows and events, or one
+/// dead letter, to `out`; nothing where the message is known to hold nothing.
 ///
-/// The result depends on the arguments alone: the present is the message's arrival.
+/// The result depends on the arguments alone: the present is the message's arrival. A message that leans on earlier ones
+/// is a dead letter here; see [`Decoder`].
 pub fn decode(
     maps: &[PayloadMap],
     message: &RawMessage,
@@ -54,21 +126,7 @@ pub fn decode(
     directory: &MeterDirectory,
     out: &mut ReadingBatch,
 ) {
-    let mut decoder = None;
-    match read(maps, message, retained, directory, &mut decoder) {
-        Ok((gathered, keep_raw)) => {
-            gathered.hand_over(out);
-            if keep_raw {
-                out.raw.push(message.clone());
-            }
-        }
-        Err(refusal) => out.dead_letters.push(DeadLetter {
-            reason: refusal.reason,
-            detail: refusal.detail,
-            message: message.clone(),
-            decoder: decoder.unwrap_or_else(|| DECODER.into()),
-        }),
-    }
+    Task { maps, message, retained, directory, births: None }.run(out);
 }
 
 /// A message that is refused before it is read, such as one that is too large to be held.
@@ -76,44 +134,143 @@ pub(crate) fn refuse(message: RawMessage, reason: DeadReason, detail: String, ou
     out.dead_letters.push(DeadLetter { reason, detail, message, decoder: DECODER.into() });
 }
 
-fn read(
-    maps: &[PayloadMap],
-    message: &RawMessage,
+/// One message and all that decides what it means.
+struct Task<'a> {
+    maps: &'a [PayloadMap],
+    message: &'a RawMessage,
     retained: bool,
-    directory: &MeterDirectory,
-    decoder: &mut Option<Arc<str>>,
-) -> Result<(Gathered, bool), Refusal> {
-    let size = message.payload.len();
-    if size > MAX_PAYLOAD_BYTES {
-        let detail = format!("the payload has {size} bytes, at most {MAX_PAYLOAD_BYTES} are read");
-        return Err(Refusal::new(DeadReason::TooLarge, detail));
+    directory: &'a MeterDirectory,
+    births: Option<&'a SharedBirths>,
+}
+
+/// A message that was read.
+struct Read {
+    gathered: Gathered,
+    keep_raw: bool,
+}
+
+impl<'a> Task<'a> {
+    fn run(&self, out: &mut ReadingBatch) -> Outcome {
+        let mut outcome = Outcome::default();
+        let mut decoder = None;
+        match self.read(&mut decoder, &mut outcome) {
+            Ok(Some(read)) => {
+                read.gathered.hand_over(out);
+                if read.keep_raw {
+                    out.raw.push(self.message.clone());
+                }
+            }
+            Ok(None) => outcome.ignored = true,
+            Err(refusal) => out.dead_letters.push(DeadLetter {
+                reason: refusal.reason,
+                detail: refusal.detail,
+                message: self.message.clone(),
+                decoder: decoder.unwrap_or_else(|| DECODER.into()),
+            }),
+        }
+        outcome
     }
-    let mut candidates = maps.iter().filter_map(|map| Some((map, map.topic.matches(&message.topic)?))).peekable();
-    let Some((first, _)) = candidates.peek() else {
-        let detail = format!("no payload map reads the topic `{}`", json::shortened(&message.topic));
-        return Err(Refusal::new(DeadReason::NoMap, detail));
-    };
-    *decoder = Some(Arc::clone(&first.label));
-    let json = Json::parse(&message.payload, MAX_DEPTH, MAX_VALUES).map_err(|error| {
-        let reason = match error {
-            JsonError::TooDeep(_) | JsonError::TooMany(_) => DeadReason::TooLarge,
-            JsonError::NotUtf8(_) | JsonError::Syntax { .. } => DeadReason::Syntax,
-        };
-        Refusal::new(reason, error.to_string())
-    })?;
-    let root = json.root();
-    for (map, topic_meter) in candidates {
-        if meets_all(&map.conditions, root)? {
+
+    /// `None`: understood, and nothing to store.
+    fn read(&self, decoder: &mut Option<Arc<str>>, outcome: &mut Outcome) -> Result<Option<Read>, Refusal> {
+        let message = self.message;
+        let size = message.payload.len();
+        if size > MAX_PAYLOAD_BYTES {
+            let detail = format!("the payload has {size} bytes, at most {MAX_PAYLOAD_BYTES} are read");
+            return Err(Refusal::new(DeadReason::TooLarge, detail));
+        }
+        // What the payload is by the format of the map before, where that could read it.
+        let mut opened: Option<(&PayloadMap, Option<Opened<'a>>)> = None;
+        let mut refused: Option<(&PayloadMap, Refusal)> = None;
+        let mut tried = Vec::new();
+        for map in self.maps {
+            let Some(topic_meter) = map.topic.matches(&message.topic) else { continue };
+            let same = opened
+                .as_ref()
+                .is_some_and(|(other, _)| other.format == map.format && other.compression == map.compression);
+            if !same {
+                let payload = match self.open(map, outcome) {
+                    Ok(payload) => Some(payload),
+                    Err(refusal) => {
+                        refused.get_or_insert((map, refusal));
+                        None
+                    }
+                };
+                opened = Some((map, payload));
+            }
+            let Some((_, Some(payload))) = &opened else { continue };
+            let Some(document) = payload else { return Ok(None) };
+            let root = document.root();
+            if meets_all(&map.conditions, root).inspect_err(|_| *decoder = Some(Arc::clone(&map.label)))? {
+                *decoder = Some(Arc::clone(&map.label));
+                let context = reading::Context {
+                    map,
+                    topic_meter,
+                    root,
+                    message,
+                    retained: self.retained,
+                    directory: self.directory,
+                };
+                return Ok(Some(Read { gathered: context.gather()?, keep_raw: map.keep_raw }));
+            }
+            tried.push(&*map.label);
+        }
+        if let Some((map, refusal)) = refused {
             *decoder = Some(Arc::clone(&map.label));
-            let context = reading::Context { map, topic_meter, root, message, retained, directory };
-            return Ok((context.gather()?, map.keep_raw));
+            return Err(refusal);
+        }
+        if tried.is_empty() {
+            let detail = format!("no payload map reads the topic `{}`", document::shortened(&message.topic));
+            return Err(Refusal::new(DeadReason::NoMap, detail));
+        }
+        let detail = format!("the topic is read by {}, but the message does not meet the conditions", tried.join(", "));
+        Err(Refusal::new(DeadReason::NoMap, detail))
+    }
+
+    /// The payload as a map's format says; `None` when it holds nothing to store.
+    fn open(&self, map: &PayloadMap, outcome: &mut Outcome) -> Result<Opened<'a>, Refusal> {
+        let payload = unpack::unpacked(map.compression, &self.message.payload)?;
+        match &map.format {
+            Format::Json => match payload {
+                Cow::Borrowed(bytes) => json(bytes).map(Some),
+                Cow::Owned(bytes) => json_owned(bytes).map(Some),
+            },
+            Format::Text => text::parse(&payload).map(Some),
+            Format::DsmrP1 => dsmr::parse(&payload).map(Some),
+            Format::SparkplugB => match self.births {
+                Some(births) => {
+                    let mut births = births.lock().unwrap_or_else(PoisonError::into_inner);
+                    sparkplug::parse(self.message, &payload, &mut births, outcome)
+                }
+                None => sparkplug::parse(self.message, &payload, &mut Births::new(), outcome),
+            },
+            Format::Csv(_) | Format::Protobuf | Format::Senml => {
+                Err(Refusal::new(DeadReason::Syntax, "the format is not read by this version"))
+            }
         }
     }
-    let names: Vec<_> =
-        maps.iter().filter(|map| map.topic.matches(&message.topic).is_some()).map(|map| &*map.label).collect();
-    *decoder = None;
-    let detail = format!("the topic is read by {}, but the message does not meet the conditions", names.join(", "));
-    Err(Refusal::new(DeadReason::NoMap, detail))
+}
+
+/// A payload by its format; `None` holds nothing to store.
+type Opened<'p> = Option<Document<'p>>;
+
+fn json(payload: &[u8]) -> Result<Document<'_>, Refusal> {
+    json::parse(payload, LIMITS).map_err(refused_json)
+}
+
+/// JSON that was packed: the text is held by the document.
+fn json_owned(payload: Vec<u8>) -> Result<Document<'static>, Refusal> {
+    let text = String::from_utf8(payload)
+        .map_err(|error| refused_json(JsonError::NotUtf8(error.utf8_error().valid_up_to())))?;
+    json::parse_owned(text, LIMITS).map_err(refused_json)
+}
+
+fn refused_json(error: JsonError) -> Refusal {
+    let reason = match error {
+        JsonError::TooDeep(_) | JsonError::TooMany(_) => DeadReason::TooLarge,
+        JsonError::NotUtf8(_) | JsonError::Syntax { .. } => DeadReason::Syntax,
+    };
+    Refusal::new(reason, error.to_string())
 }
 
 fn meets_all(conditions: &[Condition], root: Value<'_>) -> Result<bool, Refusal> {

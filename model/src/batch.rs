@@ -228,10 +228,12 @@ pub enum DeadReason {
     TooLarge,
     /// A device answered with an exception or with other than it was asked for.
     BadAnswer,
+    /// The message leans on an earlier one, such as the birth that names its values, which is not known.
+    NoBirth,
 }
 
 impl DeadReason {
-    const NAMES: [(Self, &'static str); 11] = [
+    const NAMES: [(Self, &'static str); 12] = [
         (Self::NoMap, "no_map"),
         (Self::Syntax, "syntax"),
         (Self::MissingField, "missing_field"),
@@ -243,6 +245,7 @@ impl DeadReason {
         (Self::Identity, "identity"),
         (Self::TooLarge, "too_large"),
         (Self::BadAnswer, "bad_answer"),
+        (Self::NoBirth, "no_birth"),
     ];
 
     /// The code in tables.

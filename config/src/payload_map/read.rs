@@ -7,7 +7,9 @@ use meterlake_model::{Channel, ChannelKind, Commodity, EventKind, Zone};
 use super::conversion::{Conversion, Fraction};
 use super::path::JsonPath;
 use super::topic::TopicPattern;
-use super::{Condition, ConditionTest, EventRule, EventTest, Field, MeterRule, PayloadMap, TimeFormat, TimeRule};
+use super::{
+    Condition, ConditionTest, EventRule, EventTest, Field, MeterRule, PayloadMap, TimeFormat, TimeRule, format,
+};
 use crate::document::{Document, Section};
 use crate::problem::Problem;
 
@@ -34,8 +36,7 @@ fn read_root(root: &mut Section<'_>) -> Option<PayloadMap> {
     let version = root.required("version", version);
     let topic = root.parsed("topic", TopicPattern::parse);
     let topic = root.required("topic", topic);
-    let format = root.choice("format", &[("json", ())]);
-    root.required("format", format);
+    let (format, compression) = format::read(root);
     let conditions = root.sections("match").iter_mut().filter_map(condition).collect();
     let start = JsonPath { from_root: true, steps: Vec::new() };
     let samples = paths_of(root, "samples").unwrap_or_else(|| vec![start]);
@@ -60,6 +61,8 @@ fn read_root(root: &mut Section<'_>) -> Option<PayloadMap> {
         name,
         version,
         topic: topic?,
+        format: format?,
+        compression,
         conditions,
         samples,
         meter,

@@ -13,7 +13,8 @@
 //!
 //! A message may say more before its rows: `retained`, and its own `received TIME`. Its bytes are `payload` lines joined
 //! by line feeds, or `payload_crlf` lines that each end with CR LF, or `payload_hex`. Rows begin with `->`: readings with
-//! their values in catalogue order and `!flag`s, then events, then dead letters. Lines that begin with `//` are remarks.
+//! their values in catalogue order and `!flag`s, then events, then dead letters;
+//! `-> nothing` where the message is understood and holds nothing to store. Lines that begin with `//` are remarks.
 //!
 //! Opens no file: who runs it finds the maps.
 
@@ -25,7 +26,7 @@ use meterlake_config::Problem;
 use meterlake_config::payload_map::PayloadMap;
 use meterlake_model::{Commodity, MeterDirectory, RawMessage, ReadingBatch};
 
-use super::decode;
+use super::Decoder;
 
 /// Messages of one file.
 #[derive(Debug)]
@@ -93,10 +94,14 @@ impl Golden {
     }
 
     fn run_case(&self, maps: &[PayloadMap], case: &Case) -> Vec<Vec<String>> {
+        // What one message says may tell how the next is read.
+        let mut decoder = Decoder::default();
         let read = |recorded: &Recorded| {
             let mut batch = ReadingBatch::default();
-            decode(maps, &recorded.message, recorded.retained, &self.directory, &mut batch);
-            rows(&batch)
+            let outcome = decoder.decode(maps, &recorded.message, recorded.retained, &self.directory, &mut batch);
+            let mut rows = rows(&batch);
+            rows.extend(outcome.ignored.then(|| "-> nothing".to_owned()));
+            rows
         };
         case.messages.iter().map(read).collect()
     }

@@ -1,33 +1,14 @@
-//! Reads JSON into a flat list of places in the text: nothing is copied, and no number becomes a float.
+//! Reads JSON into places in its own text: nothing is copied, and no number becomes a float.
 //!
 //! Strict RFC 8259 with limits of depth and count. What the values mean is decided elsewhere.
 
 use std::borrow::Cow;
 
-/// What a value is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Null,
-    True,
-    False,
-    Number,
-    Text { escaped: bool },
-    List,
-    Object,
-}
-
-/// One value: its place in the text, quotes excluded, and where the next value that is not inside it begins.
-#[derive(Debug, Clone, Copy)]
-struct Node {
-    kind: Kind,
-    start: u32,
-    end: u32,
-    next: u32,
-}
+use super::document::{Document, Kind, Limits, Node, small};
 
 /// Why a text is not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum JsonError {
+pub(super) enum JsonError {
     #[error("the payload is not UTF-8 at byte {0}")]
     NotUtf8(usize),
     #[error("the payload is not JSON at byte {at}: {wanted} is wanted")]
@@ -38,32 +19,30 @@ pub(crate) enum JsonError {
     TooMany(usize),
 }
 
-/// A text that was read.
-pub(crate) struct Json<'p> {
-    text: &'p str,
-    nodes: Vec<Node>,
+/// Reads one value with nothing but blanks around it.
+pub(super) fn parse(payload: &[u8], limits: Limits) -> Result<Document<'_>, JsonError> {
+    let text = std::str::from_utf8(payload).map_err(|error| JsonError::NotUtf8(error.valid_up_to()))?;
+    Ok(Document::new(Cow::Borrowed(text), nodes(payload, limits)?))
 }
 
-impl<'p> Json<'p> {
-    /// Reads one value with nothing but blanks around it.
-    pub(crate) fn parse(payload: &'p [u8], max_depth: usize, max_values: usize) -> Result<Self, JsonError> {
-        let text = std::str::from_utf8(payload).map_err(|error| JsonError::NotUtf8(error.valid_up_to()))?;
-        // A value takes some eight bytes in the payloads of meters.
-        let nodes = Vec::with_capacity((payload.len() / 8 + 4).min(2 * max_values));
-        let mut reader = Reader { bytes: payload, at: 0, nodes, max_depth, max_values, values: 0 };
-        reader.blanks();
-        reader.value(0)?;
-        reader.blanks();
-        if reader.at < payload.len() {
-            return Err(reader.wanted("the end"));
-        }
-        Ok(Self { text, nodes: reader.nodes })
-    }
+/// As [`parse`]; the document keeps the text.
+pub(super) fn parse_owned(text: String, limits: Limits) -> Result<Document<'static>, JsonError> {
+    let nodes = nodes(text.as_bytes(), limits)?;
+    Ok(Document::new(Cow::Owned(text), nodes))
+}
 
-    /// The outermost value.
-    pub(crate) fn root(&self) -> Value<'_> {
-        Value { text: self.text, nodes: &self.nodes, at: 0 }
+fn nodes(text: &[u8], limits: Limits) -> Result<Vec<Node>, JsonError> {
+    // A value takes some eight bytes in the payloads of meters.
+    let nodes = Vec::with_capacity((text.len() / 8 + 4).min(2 * limits.values));
+    let mut reader =
+        Reader { bytes: text, at: 0, nodes, max_depth: limits.depth, max_values: limits.values, values: 0 };
+    reader.blanks();
+    reader.value(0)?;
+    reader.blanks();
+    if reader.at < text.len() {
+        return Err(reader.wanted("the end"));
     }
+    Ok(reader.nodes)
 }
 
 struct Reader<'p> {
@@ -236,156 +215,6 @@ impl Reader<'_> {
         }
         Ok(())
     }
-}
-
-/// Payloads are far below 4 GiB: longer ones are refused before they are read.
-fn small(place: usize) -> u32 {
-    u32::try_from(place).unwrap_or(u32::MAX)
-}
-
-/// One value of a text that was read.
-#[derive(Clone, Copy)]
-pub(crate) struct Value<'d> {
-    text: &'d str,
-    nodes: &'d [Node],
-    at: usize,
-}
-
-impl<'d> Value<'d> {
-    fn node(self) -> Node {
-        self.nodes[self.at]
-    }
-
-    /// What it is.
-    pub(crate) fn kind(self) -> Kind {
-        self.node().kind
-    }
-
-    /// The value as it stands in the text; quotes of a text excluded.
-    pub(crate) fn raw(self) -> &'d str {
-        let node = self.node();
-        self.text.get(node.start as usize..node.end as usize).unwrap_or("")
-    }
-
-    /// As [`Self::raw`], with the escapes of a text resolved.
-    pub(crate) fn unescaped(self) -> Cow<'d, str> {
-        match self.kind() {
-            Kind::Text { escaped: true } => Cow::Owned(unescape(self.raw())),
-            _ => Cow::Borrowed(self.raw()),
-        }
-    }
-
-    /// The items of a list; none for anything else.
-    pub(crate) fn items(self) -> impl Iterator<Item = Value<'d>> {
-        let node = self.node();
-        let (mut at, end) = if node.kind == Kind::List { (self.at + 1, node.next as usize) } else { (0, 0) };
-        std::iter::from_fn(move || {
-            let item = (at < end).then_some(Value { at, ..self })?;
-            at = item.node().next as usize;
-            Some(item)
-        })
-    }
-
-    /// The members of an object; none for anything else.
-    pub(crate) fn members(self) -> impl Iterator<Item = (Value<'d>, Value<'d>)> {
-        let node = self.node();
-        let (mut at, end) = if node.kind == Kind::Object { (self.at + 1, node.next as usize) } else { (0, 0) };
-        std::iter::from_fn(move || {
-            let key = (at < end).then_some(Value { at, ..self })?;
-            let value = Value { at: at + 1, ..self };
-            at = value.node().next as usize;
-            Some((key, value))
-        })
-    }
-
-    /// The member of an object with this name; `Err` when there are two.
-    pub(crate) fn member(self, name: &str) -> Result<Option<Value<'d>>, ()> {
-        let mut found = None;
-        for (key, value) in self.members() {
-            if key.is(name) && found.replace(value).is_some() {
-                return Err(());
-            }
-        }
-        Ok(found)
-    }
-
-    /// Whether a text reads like this.
-    fn is(self, name: &str) -> bool {
-        let node = self.node();
-        match node.kind {
-            Kind::Text { escaped: true } => unescape(self.raw()) == name,
-            // The length tells most names apart.
-            _ => {
-                let (start, end) = (node.start as usize, node.end as usize);
-                end - start == name.len() && self.text.as_bytes()[start..end] == *name.as_bytes()
-            }
-        }
-    }
-
-    /// What it is, for a message to a person.
-    pub(crate) fn described(self) -> String {
-        match self.kind() {
-            Kind::Null => "null".to_owned(),
-            Kind::True => "true".to_owned(),
-            Kind::False => "false".to_owned(),
-            Kind::Number => format!("the number {}", shortened(self.raw())),
-            Kind::Text { .. } => format!("the text \"{}\"", shortened(self.raw())),
-            Kind::List => "a list".to_owned(),
-            Kind::Object => "an object".to_owned(),
-        }
-    }
-}
-
-/// The start of a text that came from outside.
-pub(crate) fn shortened(text: &str) -> Cow<'_, str> {
-    const MOST: usize = 64;
-    match text.char_indices().nth(MOST) {
-        None => Cow::Borrowed(text),
-        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
-    }
-}
-
-/// Resolves escapes that the reader has checked; a lone surrogate becomes the replacement character.
-fn unescape(raw: &str) -> String {
-    let mut text = String::with_capacity(raw.len());
-    let mut rest = raw;
-    while let Some(at) = rest.find('\\') {
-        text.push_str(&rest[..at]);
-        let mut after = rest[at + 1..].chars();
-        match after.next() {
-            Some('b') => text.push('\u{8}'),
-            Some('f') => text.push('\u{c}'),
-            Some('n') => text.push('\n'),
-            Some('r') => text.push('\r'),
-            Some('t') => text.push('\t'),
-            Some('u') => {
-                let high = hex(after.as_str());
-                after = skip(after.as_str(), 4);
-                let pair = after.as_str().strip_prefix("\\u").map(hex);
-                let (unit, taken) = match (high, pair) {
-                    (0xd800..=0xdbff, Some(low @ 0xdc00..=0xdfff)) => {
-                        (0x1_0000 + ((high - 0xd800) << 10) + (low - 0xdc00), 6)
-                    }
-                    _ => (high, 0),
-                };
-                text.push(char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER));
-                after = skip(after.as_str(), taken);
-            }
-            Some(other) => text.push(other),
-            None => {}
-        }
-        rest = after.as_str();
-    }
-    text.push_str(rest);
-    text
-}
-
-fn hex(text: &str) -> u32 {
-    text.get(..4).and_then(|digits| u32::from_str_radix(digits, 16).ok()).unwrap_or(0xfffd)
-}
-
-fn skip(text: &str, bytes: usize) -> std::str::Chars<'_> {
-    text.get(bytes..).unwrap_or("").chars()
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use meterlake_model::{
     RawMessage, ReadingBatch, ReadingFlags, RowHeader, Timestamp,
 };
 
-use super::json::{Kind, Value, shortened};
+use super::document::{Kind, Value, shortened};
 use super::{Refusal, number, time};
 
 /// The longest detail of an event, in characters; a status word is far shorter.

@@ -103,7 +103,7 @@ fn each_fault_has_its_reason_and_names_field_and_value() {
         (format!("[{}1]", "1,".repeat(10_000)), DeadReason::TooLarge, "10000 values"),
         (" ".repeat(MAX_PAYLOAD_BYTES + 1), DeadReason::TooLarge, "262145 bytes"),
     ] {
-        let shown = json::shortened(&payload).into_owned();
+        let shown = document::shortened(&payload).into_owned();
         let batch = own(&payload);
         assert_eq!((batch.reading_count(), batch.dead_letters.len()), (0, 1), "{shown}");
         let dead = &batch.dead_letters[0];

@@ -4,7 +4,7 @@ use meterlake_config::payload_map::{TimeFormat, TimeRule};
 use meterlake_model::{DeadReason, LocalResolution, MeterEntry, ReadingFlags, Timestamp, parse_scaled_rounding};
 
 use super::Refusal;
-use super::json::{Kind, Value, shortened};
+use super::document::{Kind, Value, shortened};
 
 /// 2000-01-01T00:00:00Z: no remote meter is older.
 const EARLIEST_S: i64 = 946_684_800;

@@ -1,8 +1,13 @@
 use super::*;
+use crate::decode::document::Value;
 use proptest::prelude::*;
 
-fn parse(text: &str) -> Result<Json<'_>, JsonError> {
-    Json::parse(text.as_bytes(), 16, 10_000)
+fn within(depth: usize, values: usize) -> Limits {
+    Limits { depth, values }
+}
+
+fn parse(text: &str) -> Result<Document<'_>, JsonError> {
+    super::parse(text.as_bytes(), within(16, 10_000))
 }
 
 #[test]
@@ -33,7 +38,7 @@ fn what_is_json_is_read_and_what_is_not_is_refused_at_its_place() {
             other => panic!("{text}: {other:?}"),
         }
     }
-    assert_eq!(Json::parse(b"\"\xff\"", 16, 16).err(), Some(JsonError::NotUtf8(1)));
+    assert_eq!(super::parse(b"\"\xff\"", within(16, 16)).err(), Some(JsonError::NotUtf8(1)));
 }
 
 #[test]
@@ -42,8 +47,8 @@ fn depth_and_count_are_limited() {
     assert!(parse(&deep(16)).is_ok());
     assert_eq!(parse(&deep(17)).err(), Some(JsonError::TooDeep(16)));
     assert_eq!(parse(&deep(100_000)).err(), Some(JsonError::TooDeep(16)));
-    assert_eq!(Json::parse(b"[1,2,3]", 16, 3).err(), Some(JsonError::TooMany(3)));
-    assert!(Json::parse(b"[1,2,3]", 16, 4).is_ok());
+    assert_eq!(super::parse(b"[1,2,3]", within(16, 3)).err(), Some(JsonError::TooMany(3)));
+    assert!(super::parse(b"[1,2,3]", within(16, 4)).is_ok());
 }
 
 #[test]
@@ -60,7 +65,7 @@ fn members_and_items_are_found_whatever_stands_between() {
 proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = Json::parse(&bytes, 16, 100);
+        let _ = super::parse(&bytes, within(16, 100));
     }
 
     #[test]

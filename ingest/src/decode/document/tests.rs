@@ -1,0 +1,119 @@
+use super::*;
+use proptest::prelude::*;
+use serde_json::Value as Serde;
+
+fn builder(depth: usize, values: usize) -> Builder {
+    Builder::new(Limits { depth, values })
+}
+
+/// Builds what `value` holds.
+fn build(value: &Serde, builder: &mut Builder) -> Result<(), Refusal> {
+    match value {
+        Serde::Null => builder.null(),
+        Serde::Bool(truth) => builder.boolean(*truth),
+        Serde::Number(number) => builder.number(&number.to_string()),
+        Serde::String(text) => builder.text(text),
+        Serde::Array(items) => {
+            builder.list()?;
+            items.iter().try_for_each(|item| build(item, builder))?;
+            builder.end()
+        }
+        Serde::Object(members) => {
+            builder.object()?;
+            for (name, member) in members {
+                builder.key(name)?;
+                build(member, builder)?;
+            }
+            builder.end()
+        }
+    }
+}
+
+/// What a document says, member by member.
+fn said(value: Value<'_>) -> Serde {
+    match value.kind() {
+        Kind::Null => Serde::Null,
+        Kind::True => Serde::Bool(true),
+        Kind::False => Serde::Bool(false),
+        Kind::Number => serde_json::from_str(value.raw()).unwrap(),
+        Kind::Text { .. } => Serde::String(value.unescaped().into_owned()),
+        Kind::List => value.items().map(said).collect(),
+        Kind::Object => value.members().map(|(key, value)| (key.unescaped().into_owned(), said(value))).collect(),
+    }
+}
+
+fn any_value() -> impl Strategy<Value = Serde> {
+    let leaf = prop_oneof![
+        Just(Serde::Null),
+        any::<bool>().prop_map(Serde::from),
+        any::<i64>().prop_map(Serde::from),
+        any::<String>().prop_map(Serde::from),
+    ];
+    leaf.prop_recursive(4, 40, 5, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..5).prop_map(Serde::from),
+            prop::collection::btree_map("[a-c\"\\\\]{0,2}", inner, 0..5)
+                .prop_map(|members| Serde::Object(members.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn what_was_built_is_what_is_read(value in any_value()) {
+        let mut builder = builder(8, 1_000);
+        build(&value, &mut builder).unwrap();
+        prop_assert_eq!(said(builder.finish().unwrap().root()), value);
+    }
+
+    #[test]
+    fn what_is_built_and_what_is_parsed_say_the_same(value in any_value()) {
+        let limits = Limits { depth: 8, values: 1_000 };
+        let text = value.to_string();
+        let parsed = crate::decode::json::parse(text.as_bytes(), limits).unwrap();
+        prop_assert_eq!(said(parsed.root()), value);
+    }
+
+    /// A decoder at fault builds in any order: nothing panics, and what is finished can be walked.
+    #[test]
+    fn no_order_of_calls_makes_it_panic(calls in prop::collection::vec(0_u8..7, 0..60)) {
+        let mut builder = builder(4, 20);
+        for call in calls {
+            let _ = match call {
+                0 => builder.object(),
+                1 => builder.list(),
+                2 => builder.end(),
+                3 => builder.key("k"),
+                4 => builder.text("t"),
+                5 => builder.number("1"),
+                _ => builder.null(),
+            };
+        }
+        if let Ok(document) = builder.finish() {
+            said(document.root());
+        }
+    }
+}
+
+#[test]
+fn depth_and_count_are_limited() {
+    let mut deep = builder(2, 10);
+    deep.list().unwrap();
+    deep.list().unwrap();
+    assert_eq!(deep.list().unwrap_err().reason, DeadReason::TooLarge);
+    let mut long = builder(2, 3);
+    long.list().unwrap();
+    long.null().unwrap();
+    long.text("x").unwrap();
+    assert_eq!(long.number("1").unwrap_err().reason, DeadReason::TooLarge);
+}
+
+#[test]
+fn what_is_not_closed_is_no_document() {
+    let mut builder = builder(2, 10);
+    builder.object().unwrap();
+    builder.key("a").unwrap();
+    assert!(builder.end().is_err());
+    assert!(builder.finish().is_err());
+    assert!(super::Builder::new(Limits { depth: 1, values: 1 }).finish().is_err());
+}
