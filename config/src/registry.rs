@@ -32,6 +32,7 @@
 //! | `commodity` * | `electricity` or `water` |
 //! | `serial` | where it differs from the id; default: the id |
 //! | `model` | maker and type; default: empty |
+//! | `gateway_id` | the gateway or concentrator that carries its messages, 1 to 64 bytes; default: none |
 //!
 //! | `installations.csv` | is |
 //! |---|---|
@@ -101,7 +102,7 @@ const USAGE_POINTS: FileSpec = FileSpec {
 const METERS: FileSpec = FileSpec {
     name: "meters.csv",
     required: &["meter_id", "commodity"],
-    optional: &["serial", "model"],
+    optional: &["serial", "model", "gateway_id"],
     may_be_absent: false,
 };
 

@@ -52,6 +52,7 @@ impl Simulation {
                         commodity: point.place.commodity,
                         serial: None,
                         model: model(point).to_owned(),
+                        gateway_id: None,
                     },
                 );
                 registry.installations.push(self.installation(point, mount)?);

@@ -216,6 +216,7 @@ impl Recording {
                 commodity: channel.commodity(),
                 serial: None,
                 model: format!("recorded, {}", self.dataset.as_str()),
+                gateway_id: None,
             },
         );
         registry.usage_points.insert(

@@ -16,6 +16,8 @@ pub struct MeterEntry {
     pub zone: Zone,
     /// Serial number, where the registry has one apart from the id.
     pub serial: Option<Arc<str>>,
+    /// What carries its messages, where the registry names a gateway.
+    pub gateway: Option<Arc<str>>,
 }
 
 /// A snapshot of the registry by meter.

@@ -97,6 +97,10 @@ identifier!(
     UsagePointId, "usage point id"
 );
 identifier!(
+    /// What carries a meter's messages to the broker: a data concentrator, gateway or edge node.
+    GatewayId, "gateway id"
+);
+identifier!(
     /// The party that is billed.
     CustomerId, "customer id"
 );

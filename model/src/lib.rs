@@ -29,6 +29,6 @@ pub use channel::{Channel, ChannelKind, Commodity};
 pub use decimal::{DecimalError, parse_scaled, parse_scaled_rounding, rescale_exact, rescale_half_even};
 pub use directory::{MeterDirectory, MeterEntry};
 pub use event::{EventKind, MeterEvent};
-pub use id::{CustomerId, IdError, MeterId, NodeId, UsagePointId};
+pub use id::{CustomerId, GatewayId, IdError, MeterId, NodeId, UsagePointId};
 pub use quality::{Method, Quality};
 pub use time::{CivilDay, LocalResolution, TimeError, Timestamp, Zone, month_key};

@@ -3,11 +3,12 @@
 //! Spans are half-open: `[installed_at, removed_at)`. A meter exchange is one installation ending and another beginning.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use crate::amount::Amount;
 use crate::channel::{Channel, Commodity};
 use crate::directory::{MeterDirectory, MeterEntry};
-use crate::id::{CustomerId, MeterId, NodeId, UsagePointId};
+use crate::id::{CustomerId, GatewayId, MeterId, NodeId, UsagePointId};
 use crate::time::{Timestamp, Zone};
 
 /// A place of supply.
@@ -48,6 +49,8 @@ pub struct Meter {
     pub serial: Option<String>,
     /// Maker and type.
     pub model: String,
+    /// What carries its messages; `None`: it speaks for itself, or nobody knows.
+    pub gateway_id: Option<GatewayId>,
 }
 
 /// A party that is billed.
@@ -173,11 +176,15 @@ impl Registry {
             .iter()
             .filter_map(|i| Some((&i.meter_id, self.usage_points.get(&i.usage_point_id)?.zone.clone())))
             .collect();
+        // A gateway has hundreds of meters: they share its name.
+        let mut gateways: HashMap<&GatewayId, Arc<str>> = HashMap::new();
         MeterDirectory::new(self.meters.values().map(|meter| {
+            let name = |id| Arc::clone(gateways.entry(id).or_insert_with(|| id.as_str().into()));
             let entry = MeterEntry {
                 commodity: meter.commodity,
                 zone: zones.get(&meter.id).cloned().unwrap_or_else(Zone::utc),
                 serial: meter.serial.as_deref().map(Into::into),
+                gateway: meter.gateway_id.as_ref().map(name),
             };
             (meter.id.clone(), entry)
         }))

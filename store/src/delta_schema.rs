@@ -44,7 +44,10 @@ pub(crate) fn difference(expected: &Schema, found: &Schema) -> Option<String> {
     for field in expected.fields() {
         match found.field_with_name(field.name()) {
             Err(_) => {
-                return Some(format!("it lacks the column {}: an older program wrote it", field.name()));
+                return Some(format!(
+                    "it lacks the column {}: an older program wrote it, and it is not brought up to date; begin a new lake",
+                    field.name()
+                ));
             }
             Ok(other) if !same_type(field, other) => {
                 return Some(format!(
@@ -92,7 +95,7 @@ mod tests {
         assert_eq!(check(vec![field("a", DataType::Int32), field("b", DataType::Utf8)]), None);
         let newer = vec![field("a", DataType::Int32), field("b", DataType::Utf8), field("c", DataType::Utf8)];
         assert!(check(newer).unwrap().contains("newer program"));
-        assert!(check(vec![field("a", DataType::Int32)]).unwrap().contains("lacks the column b"));
+        assert!(check(vec![field("a", DataType::Int32)]).unwrap().contains("lacks the column b: an older"));
         let other = vec![field("a", DataType::Int64), field("b", DataType::Utf8)];
         assert_eq!(check(other).unwrap(), "column a is Int64 and should be Int32");
     }

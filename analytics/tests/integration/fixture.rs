@@ -166,7 +166,8 @@ pub(crate) fn registry() -> Registry {
     for installation in &registry.installations {
         let id = installation.meter_id.clone();
         let commodity = installation.channels[0].channel.commodity();
-        registry.meters.insert(id.clone(), Meter { id, commodity, serial: None, model: "test".to_owned() });
+        let meter = Meter { id: id.clone(), commodity, serial: None, model: "test".to_owned(), gateway_id: None };
+        registry.meters.insert(id, meter);
     }
     for (id, kind) in [("T1", NodeKind::Transformer), ("D1", NodeKind::Dma)] {
         let id = NodeId::new(id).unwrap();

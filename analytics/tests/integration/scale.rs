@@ -24,7 +24,8 @@ async fn scale() {
         installation.usage_point_id = point.id.clone();
         let meter = installation.meter_id.clone();
         let commodity = Commodity::Electricity;
-        all.meters.insert(meter.clone(), Meter { id: meter, commodity, serial: None, model: String::new() });
+        let made = Meter { id: meter.clone(), commodity, serial: None, model: String::new(), gateway_id: None };
+        all.meters.insert(meter, made);
         all.usage_points.insert(point.id.clone(), point);
         all.installations.push(installation);
     }

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use meterlake_model::registry::{Customer, Installation, Meter, NetworkNode, NodeKind, Registry, UsagePoint};
-use meterlake_model::{Commodity, CustomerId, MeterId, NodeId, UsagePointId, Zone};
+use meterlake_model::{Commodity, CustomerId, GatewayId, MeterId, NodeId, UsagePointId, Zone};
 
 use super::cells::{self, Zones};
 use super::rows::Rows;
@@ -110,8 +110,9 @@ fn read_meters(table: &Table<'_>) -> Rows<MeterId, Meter> {
         let commodity = row.require("commodity", cells::commodity).unwrap_or(Commodity::Electricity);
         let serial = row.read("serial", cells::free_text);
         let model = row.read("model", cells::free_text).unwrap_or_default();
+        let gateway_id = row.read("gateway_id", GatewayId::new);
         let id = id?;
-        Some((id.clone(), Meter { id, commodity, serial, model }))
+        Some((id.clone(), Meter { id, commodity, serial, model, gateway_id }))
     })
 }
 

@@ -7,7 +7,7 @@ use meterlake_model::registry::{
     Customer, Installation, InstallationChannel, Meter, NetworkNode, NodeKind, Registry, UsagePoint,
 };
 use meterlake_model::{
-    Amount, Channel, ChannelKind, Commodity, CustomerId, MeterId, NodeId, Timestamp, UsagePointId, Zone,
+    Amount, Channel, ChannelKind, Commodity, CustomerId, GatewayId, MeterId, NodeId, Timestamp, UsagePointId, Zone,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -37,6 +37,7 @@ fn empty_cells_have_the_documented_defaults() {
     let point = &registry.usage_points["P1"];
     assert_eq!((point.billing_day, point.active, point.continuous_use), (1, true, false));
     assert_eq!((point.customer_id.clone(), point.node_id.clone(), point.nominal_voltage_dv), (None, None, None));
+    assert_eq!(registry.meters["E1"].gateway_id, None);
     for (installation, interval_s) in registry.installations.iter().zip([900, 3600]) {
         assert_eq!((installation.installed_at, installation.removed_at), (None, None));
         let [channel] = &installation.channels[..] else { panic!("one channel") };
@@ -78,10 +79,12 @@ fn an_exchange_is_one_installation_that_ends_where_another_begins() {
 fn files_as_spreadsheets_save_them_are_read() {
     let dir = tempfile::tempdir().unwrap();
     write_files(dir.path(), &SMALLEST);
-    let saved = "\u{feff}meter_id,serial,commodity\r\n\"E1\", 0012 ,electricity\r\n\r\nW1,,water\r\n";
+    let saved = "\u{feff}meter_id,serial,commodity,gateway_id\r\n\"E1\", 0012 ,electricity, G-7\r\n\r\nW1,,water,\r\n";
     write_files(dir.path(), &[("meters.csv", saved)]);
     let registry = read_dir(dir.path()).unwrap();
     assert_eq!(registry.meters["E1"].serial.as_deref(), Some("0012"));
+    let gateway = |meter: &str| registry.directory().get(meter).and_then(|entry| entry.gateway.clone());
+    assert_eq!((gateway("E1").as_deref(), gateway("W1")), (Some("G-7"), None));
 }
 
 #[test]
@@ -174,6 +177,7 @@ prop_compose! {
         (has_customer, has_node, active, continuous_use) in any::<(bool, bool, bool, bool)>(),
         billing_day in 1_u8..=28,
         volts in option::of(1..10_000_000_i64),
+        gateway in option::of(0..3_u8),
         installations in installations(n, commodity),
     ) -> (UsagePoint, Vec<Meter>, Vec<Installation>) {
         let node = if commodity == Commodity::Water { "dma" } else { "transformer" };
@@ -191,7 +195,13 @@ prop_compose! {
             nominal_voltage_dv: volts.filter(|_| commodity == Commodity::Electricity),
         };
         let serial = Some(serial).filter(|serial| !serial.is_empty());
-        let meter = |i: &Installation| Meter { id: i.meter_id.clone(), commodity, serial: serial.clone(), model: model.clone() };
+        let meter = |i: &Installation| Meter {
+            id: i.meter_id.clone(),
+            commodity,
+            serial: serial.clone(),
+            model: model.clone(),
+            gateway_id: gateway.map(|n| GatewayId::new(&format!("G-{n}")).unwrap()),
+        };
         (point, installations.iter().map(meter).collect(), installations)
     }
 }

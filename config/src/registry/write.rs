@@ -45,7 +45,8 @@ pub fn write_dir(registry: &Registry, dir: &Path) -> Result<(), WriteError> {
 
     let meters = registry.meters.values().map(|meter| {
         let serial = meter.serial.clone().unwrap_or_default();
-        vec![meter.id.to_string(), meter.commodity.to_string(), serial, meter.model.clone()]
+        let gateway = optional(meter.gateway_id.as_ref());
+        vec![meter.id.to_string(), meter.commodity.to_string(), serial, meter.model.clone(), gateway]
     });
     write(dir, &METERS, meters)?;
 

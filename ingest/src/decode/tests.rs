@@ -9,6 +9,7 @@ fn directory() -> MeterDirectory {
         commodity,
         zone: Zone::parse("Europe/Madrid").unwrap(),
         serial: serial.map(Into::into),
+        gateway: None,
     };
     MeterDirectory::new([
         (MeterId::new("e1").unwrap(), entry(Commodity::Electricity, None)),

@@ -45,7 +45,8 @@ pub(crate) fn broker(port: u16) -> MqttBroker {
 }
 
 pub(crate) fn directory() -> MeterDirectory {
-    let entry = |commodity| MeterEntry { commodity, zone: Zone::parse("Europe/Madrid").unwrap(), serial: None };
+    let entry =
+        |commodity| MeterEntry { commodity, zone: Zone::parse("Europe/Madrid").unwrap(), serial: None, gateway: None };
     MeterDirectory::new([
         (MeterId::new("e1").unwrap(), entry(Commodity::Electricity)),
         (MeterId::new("w1").unwrap(), entry(Commodity::Water)),

@@ -10,7 +10,9 @@ use arrow::datatypes::{Decimal128Type, Int32Type, Int64Type, TimestampMicrosecon
 use meterlake_model::registry::{
     Customer, Installation, InstallationChannel, Meter, NetworkNode, NodeKind, Registry, UsagePoint,
 };
-use meterlake_model::{Amount, Channel, Commodity, CustomerId, MeterId, NodeId, Timestamp, UsagePointId, Zone};
+use meterlake_model::{
+    Amount, Channel, Commodity, CustomerId, GatewayId, MeterId, NodeId, Timestamp, UsagePointId, Zone,
+};
 
 use crate::error::StoreError;
 use crate::table::TableSpec;
@@ -56,6 +58,7 @@ fn meters(registry: &Registry) -> Vec<ArrayRef> {
         texts(all().map(|m| Some(m.commodity.as_str()))),
         texts(all().map(|m| m.serial.as_deref())),
         texts(all().map(|m| Some(m.model.as_str()))),
+        texts(all().map(|m| m.gateway_id.as_ref().map(GatewayId::as_str))),
     ]
 }
 
@@ -140,6 +143,7 @@ fn take(row: &Row<'_>, registry: &mut Registry) -> Result<(), StoreError> {
                 commodity: row.known("commodity", Commodity::parse)?,
                 serial: row.maybe_text("serial").map(str::to_owned),
                 model: row.text("model")?.to_owned(),
+                gateway_id: row.maybe_parsed("gateway_id", GatewayId::new)?,
             };
             registry.meters.insert(meter.id.clone(), meter);
         }

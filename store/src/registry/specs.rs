@@ -39,6 +39,7 @@ pub fn meters() -> TableSpec {
         required("commodity", DataType::Utf8),
         maybe("serial", DataType::Utf8),
         required("model", DataType::Utf8),
+        maybe("gateway_id", DataType::Utf8),
     ];
     spec("meters", fields, &["revision", "meter_id"])
 }

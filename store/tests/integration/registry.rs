@@ -1,9 +1,14 @@
 //! The registry by revision: whole, pinned, and unchanged by a second import.
 
+use std::sync::Arc;
+
+use arrow::datatypes::Schema;
 use meterlake_model::registry::{
     Customer, Installation, InstallationChannel, Meter, NetworkNode, NodeKind, Registry, UsagePoint,
 };
-use meterlake_model::{Amount, Channel, Commodity, CustomerId, MeterId, NodeId, Timestamp, UsagePointId, Zone};
+use meterlake_model::{
+    Amount, Channel, Commodity, CustomerId, GatewayId, MeterId, NodeId, Timestamp, UsagePointId, Zone,
+};
 use meterlake_store::{Imported, Lake};
 
 use crate::faults::{Fault, Faulty, quick_lake};
@@ -28,7 +33,13 @@ fn registry(voltage: Option<i64>) -> Registry {
             nominal_voltage_dv: voltage,
         },
     );
-    let made = Meter { id: meter.clone(), commodity: Commodity::Electricity, serial: None, model: "X".into() };
+    let made = Meter {
+        id: meter.clone(),
+        commodity: Commodity::Electricity,
+        serial: None,
+        model: "X".into(),
+        gateway_id: GatewayId::new("G-7").ok(),
+    };
     registry.meters.insert(meter.clone(), made);
     registry.customers.insert(customer.clone(), Customer { id: customer, name: "Ana".into() });
     let parent_id = Some(NodeId::new("f1").unwrap());
@@ -104,4 +115,16 @@ async fn an_import_that_fails_half_way_leaves_the_registry_as_it_was() {
             }
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lake_whose_meters_know_no_gateway_is_refused_with_the_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let lake = Lake::open(dir.path()).unwrap();
+    let mut older = meterlake_store::registry::meters();
+    let fields: Vec<_> = older.schema.fields().iter().filter(|f| f.name() != "gateway_id").cloned().collect();
+    older.schema = Arc::new(Schema::new(fields));
+    lake.ensure(&older).await.unwrap();
+    let refusal = lake.write_registry(&registry(None)).await.unwrap_err().to_string();
+    assert!(refusal.contains("table meters") && refusal.contains("lacks the column gateway_id"), "{refusal}");
 }
