@@ -20,7 +20,7 @@ use meterlake_model::{Channel, Commodity, EventKind, Zone};
 use crate::problem::Problem;
 
 pub use conversion::{Conversion, Rounding};
-pub use format::{Compression, CsvFormat, Format};
+pub use format::{Compression, CsvFormat, DsmrFormat, Format};
 pub use path::{JsonPath, Step};
 pub use topic::TopicPattern;
 
@@ -117,6 +117,11 @@ pub enum TimeFormat {
         /// Whose civil time; `None`: the meter's own by the registry.
         zone: Option<Zone>,
     },
+    /// Civil time of a P1 port, `YYMMDDhhmmss` with `S` for summer or `W` for winter: one instant even in the repeated hour.
+    Dsmr {
+        /// Whose civil time; `None`: the meter's own by the registry.
+        zone: Option<Zone>,
+    },
     /// The message bears no time: that of its arrival.
     Arrival,
 }
@@ -162,11 +167,13 @@ pub enum EventTest {
     Flag,
 }
 
-const SHIPPED: [(&str, &str); 4] = [
+const SHIPPED: [(&str, &str); 6] = [
     ("meterlake-json", include_str!("../maps/meterlake-json.toml")),
     ("wmbusmeters", include_str!("../maps/wmbusmeters.toml")),
     ("tasmota", include_str!("../maps/tasmota.toml")),
     ("litres-local-json", include_str!("../maps/litres-local-json.toml")),
+    ("sparkplug-b", include_str!("../maps/sparkplug-b.toml")),
+    ("dsmr-p1", include_str!("../maps/dsmr-p1.toml")),
 ];
 
 impl PayloadMap {

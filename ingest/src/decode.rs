@@ -6,12 +6,14 @@
 //! Every format becomes a [`document::Document`], which the map's paths read. Numbers never pass through a float. Whether
 //! a value is plausible is not judged here, but for the meter's time, which decides where a row is stored.
 
-mod births;
 mod document;
 mod dsmr;
 pub mod golden;
 mod json;
 mod number;
+mod protobuf {
+    pub(crate) mod wire;
+}
 mod reading;
 mod sparkplug;
 mod text;
@@ -24,10 +26,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use meterlake_config::payload_map::{Condition, ConditionTest, Format, PayloadMap};
 use meterlake_model::{DeadLetter, DeadReason, MeterDirectory, RawMessage, ReadingBatch};
 
-pub use births::Births;
 use document::{Document, Kind, Limits, Value};
 use json::JsonError;
 use reading::Gathered;
+use sparkplug::Hearing;
+pub use sparkplug::{BirthCounts, Births, BirthsError, MAX_NAMES, MAX_NODES};
 pub use unpack::{MAX_RATIO, MAX_UNPACKED_BYTES};
 
 /// The largest payload that is read, in bytes, as it came.
@@ -91,12 +94,18 @@ pub struct Rebirth {
 #[derive(Debug, Clone, Default)]
 pub struct Decoder {
     births: SharedBirths,
+    replays: bool,
 }
 
 impl Decoder {
     /// With what is known of the broker's edge nodes.
     pub fn new(births: SharedBirths) -> Self {
-        Self { births }
+        Self { births, replays: false }
+    }
+
+    /// For dead letters, which change nothing of what is known and ask for nothing.
+    pub fn of_dead_letters(births: SharedBirths) -> Self {
+        Self { births, replays: true }
     }
 
     /// Decodes one message by the first map whose topic and conditions it meets, and adds its rows and events, or one
@@ -109,7 +118,8 @@ impl Decoder {
         directory: &MeterDirectory,
         out: &mut ReadingBatch,
     ) -> Outcome {
-        let task = Task { maps, message, retained, directory, births: Some(&self.births) };
+        let births = Some(&self.births);
+        let task = Task { maps, message, retained, directory, births, replays: self.replays };
         task.run(out)
     }
 }
@@ -126,7 +136,7 @@ pub fn decode(
     directory: &MeterDirectory,
     out: &mut ReadingBatch,
 ) {
-    Task { maps, message, retained, directory, births: None }.run(out);
+    Task { maps, message, retained, directory, births: None, replays: true }.run(out);
 }
 
 /// A message that is refused before it is read, such as one that is too large to be held.
@@ -141,6 +151,8 @@ struct Task<'a> {
     retained: bool,
     directory: &'a MeterDirectory,
     births: Option<&'a SharedBirths>,
+    /// The message came before, and was refused.
+    replays: bool,
 }
 
 /// A message that was read.
@@ -179,8 +191,13 @@ impl<'a> Task<'a> {
             let detail = format!("the payload has {size} bytes, at most {MAX_PAYLOAD_BYTES} are read");
             return Err(Refusal::new(DeadReason::TooLarge, detail));
         }
+        if sparkplug::speaks(&message.topic)
+            && let Some(first) = self.sparkplug_maps().next()
+        {
+            return self.read_sparkplug(first, decoder, outcome);
+        }
         // What the payload is by the format of the map before, where that could read it.
-        let mut opened: Option<(&PayloadMap, Option<Opened<'a>>)> = None;
+        let mut opened: Option<(&PayloadMap, Option<Document<'a>>)> = None;
         let mut refused: Option<(&PayloadMap, Refusal)> = None;
         let mut tried = Vec::new();
         for map in self.maps {
@@ -189,7 +206,7 @@ impl<'a> Task<'a> {
                 .as_ref()
                 .is_some_and(|(other, _)| other.format == map.format && other.compression == map.compression);
             if !same {
-                let payload = match self.open(map, outcome) {
+                let payload = match self.open(map) {
                     Ok(payload) => Some(payload),
                     Err(refusal) => {
                         refused.get_or_insert((map, refusal));
@@ -198,20 +215,11 @@ impl<'a> Task<'a> {
                 };
                 opened = Some((map, payload));
             }
-            let Some((_, Some(payload))) = &opened else { continue };
-            let Some(document) = payload else { return Ok(None) };
+            let Some((_, Some(document))) = &opened else { continue };
             let root = document.root();
             if meets_all(&map.conditions, root).inspect_err(|_| *decoder = Some(Arc::clone(&map.label)))? {
                 *decoder = Some(Arc::clone(&map.label));
-                let context = reading::Context {
-                    map,
-                    topic_meter,
-                    root,
-                    message,
-                    retained: self.retained,
-                    directory: self.directory,
-                };
-                return Ok(Some(Read { gathered: context.gather()?, keep_raw: map.keep_raw }));
+                return self.take(map, topic_meter, root);
             }
             tried.push(&*map.label);
         }
@@ -227,32 +235,73 @@ impl<'a> Task<'a> {
         Err(Refusal::new(DeadReason::NoMap, detail))
     }
 
-    /// The payload as a map's format says; `None` when it holds nothing to store.
-    fn open(&self, map: &PayloadMap, outcome: &mut Outcome) -> Result<Opened<'a>, Refusal> {
+    fn take(&self, map: &PayloadMap, topic_meter: Option<&str>, root: Value<'_>) -> Result<Option<Read>, Refusal> {
+        let (message, retained, directory) = (self.message, self.retained, self.directory);
+        let gathered = reading::Context { map, topic_meter, root, message, retained, directory }.gather()?;
+        let Some(gathered) = gathered else { return Ok(None) };
+        Ok(Some(Read { gathered, keep_raw: map.keep_raw }))
+    }
+
+    fn sparkplug_maps(&self) -> impl Iterator<Item = &'a PayloadMap> {
+        self.maps.iter().filter(|map| map.format == Format::SparkplugB)
+    }
+
+    /// A message of Sparkplug is heard whether a map reads it or not: births of edge nodes explain data of devices.
+    fn read_sparkplug(
+        &self,
+        first: &PayloadMap,
+        decoder: &mut Option<Arc<str>>,
+        outcome: &mut Outcome,
+    ) -> Result<Option<Read>, Refusal> {
+        let topic = &self.message.topic;
+        let reader = self.sparkplug_maps().find(|map| map.topic.matches(topic).is_some());
+        *decoder = reader.map(|map| Arc::clone(&map.label));
+        let payload = unpack::unpacked(first.compression, &self.message.payload)?;
+        let hearing = if self.replays || self.retained { Hearing::Old } else { Hearing::Live };
+        let rebirth = &mut outcome.rebirth;
+        let document = match self.births {
+            Some(births) => {
+                let mut births = births.lock().unwrap_or_else(PoisonError::into_inner);
+                sparkplug::parse(self.message, &payload, &mut births, hearing, rebirth)?
+            }
+            None => sparkplug::parse(self.message, &payload, &mut Births::new(), hearing, rebirth)?,
+        };
+        let Some(document) = document else { return Ok(None) };
+        let root = document.root();
+        for map in self.sparkplug_maps() {
+            let Some(topic_meter) = map.topic.matches(topic) else { continue };
+            if meets_all(&map.conditions, root)? {
+                *decoder = Some(Arc::clone(&map.label));
+                return self.take(map, topic_meter, root);
+            }
+        }
+        // What an edge node says of itself is read only where somebody wants it.
+        if !sparkplug::is_of_device(topic) {
+            return Ok(None);
+        }
+        let detail = format!("no payload map reads the device of the topic `{}`", document::shortened(topic));
+        Err(Refusal::new(DeadReason::NoMap, detail))
+    }
+
+    /// The payload as a map's format says.
+    fn open(&self, map: &PayloadMap) -> Result<Document<'a>, Refusal> {
         let payload = unpack::unpacked(map.compression, &self.message.payload)?;
         match &map.format {
             Format::Json => match payload {
-                Cow::Borrowed(bytes) => json(bytes).map(Some),
-                Cow::Owned(bytes) => json_owned(bytes).map(Some),
+                Cow::Borrowed(bytes) => json(bytes),
+                Cow::Owned(bytes) => json_owned(bytes),
             },
-            Format::Text => text::parse(&payload).map(Some),
-            Format::DsmrP1 => dsmr::parse(&payload).map(Some),
-            Format::SparkplugB => match self.births {
-                Some(births) => {
-                    let mut births = births.lock().unwrap_or_else(PoisonError::into_inner);
-                    sparkplug::parse(self.message, &payload, &mut births, outcome)
-                }
-                None => sparkplug::parse(self.message, &payload, &mut Births::new(), outcome),
-            },
+            Format::Text => text::parse(&payload),
+            Format::DsmrP1(dsmr) => dsmr::parse(&payload, dsmr.checksum),
+            Format::SparkplugB => {
+                Err(Refusal::new(DeadReason::Syntax, "the topic is none of Sparkplug B, which begin with `spBv1.0/`"))
+            }
             Format::Csv(_) | Format::Protobuf | Format::Senml => {
                 Err(Refusal::new(DeadReason::Syntax, "the format is not read by this version"))
             }
         }
     }
 }
-
-/// A payload by its format; `None` holds nothing to store.
-type Opened<'p> = Option<Document<'p>>;
 
 fn json(payload: &[u8]) -> Result<Document<'_>, Refusal> {
     json::parse(payload, LIMITS).map_err(refused_json)

@@ -321,6 +321,11 @@ impl Zone {
         }
     }
 
+    /// Whether the zone keeps summer time at an instant.
+    pub fn is_summer(&self, ts: Timestamp) -> bool {
+        self.0.1.to_offset_info(ts.jiff()).dst().is_dst()
+    }
+
     /// The wall clock at an instant as `2016-10-30T02:15:00`.
     pub fn local_text(&self, ts: Timestamp) -> String {
         self.local(ts).to_string()

@@ -18,7 +18,7 @@ pub enum Format {
     /// Records of RFC 8428 in JSON, with base fields and relative times resolved.
     Senml,
     /// Telegrams of the P1 port of Dutch, Belgian, Luxembourgish and Swedish meters.
-    DsmrP1,
+    DsmrP1(DsmrFormat),
 }
 
 impl Format {
@@ -26,6 +26,13 @@ impl Format {
     pub fn has_texts_only(&self) -> bool {
         matches!(self, Self::Text | Self::Csv(_))
     }
+}
+
+/// How telegrams are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DsmrFormat {
+    /// A telegram without a checksum is refused; one that is there must fit in any case.
+    pub checksum: bool,
 }
 
 /// How lines of cells are written.
@@ -75,7 +82,7 @@ pub enum Compression {
     Auto,
 }
 
-/// Reads `format`, `compression` and `[csv]`.
+/// Reads `format`, `compression`, `[csv]` and `[dsmr]`.
 pub(super) fn read(root: &mut Section<'_>) -> (Option<Format>, Compression) {
     #[derive(Clone, Copy, PartialEq)]
     enum Kind {
@@ -109,6 +116,10 @@ pub(super) fn read(root: &mut Section<'_>) -> (Option<Format>, Compression) {
     if root.has("csv") && kind.is_some_and(|kind| kind != Kind::Csv) {
         root.refuse("csv", "has a meaning only with `format = \"csv\"`");
     }
+    let dsmr = dsmr(root);
+    if root.has("dsmr") && kind.is_some_and(|kind| kind != Kind::DsmrP1) {
+        root.refuse("dsmr", "has a meaning only with `format = \"dsmr_p1\"`");
+    }
     let format = kind.map(|kind| match kind {
         Kind::Json => Format::Json,
         Kind::Text => Format::Text,
@@ -116,7 +127,7 @@ pub(super) fn read(root: &mut Section<'_>) -> (Option<Format>, Compression) {
         Kind::Protobuf => Format::Protobuf,
         Kind::SparkplugB => Format::SparkplugB,
         Kind::Senml => Format::Senml,
-        Kind::DsmrP1 => Format::DsmrP1,
+        Kind::DsmrP1 => Format::DsmrP1(dsmr),
     });
     (format, compression)
 }
@@ -144,6 +155,11 @@ fn csv(root: &mut Section<'_>) -> CsvFormat {
         section.refuse("delimiter", "is `,`, and so is the decimal sign");
     }
     CsvFormat { delimiter, quote: quote.unwrap_or(default.quote), comment, skip_lines, header, columns, decimal_comma }
+}
+
+fn dsmr(root: &mut Section<'_>) -> DsmrFormat {
+    let mut section = root.section("dsmr");
+    DsmrFormat { checksum: section.boolean("checksum").unwrap_or(true) }
 }
 
 fn one_byte(text: &str) -> Result<u8, String> {

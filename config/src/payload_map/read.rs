@@ -146,6 +146,7 @@ fn time(root: &mut Section<'_>, has_intervals: bool) -> Option<TimeRule> {
         Seconds,
         Millis,
         Local,
+        Dsmr,
         Arrival,
     }
     const KINDS: &[(&str, Kind)] = &[
@@ -153,6 +154,7 @@ fn time(root: &mut Section<'_>, has_intervals: bool) -> Option<TimeRule> {
         ("unix_s", Kind::Seconds),
         ("unix_ms", Kind::Millis),
         ("local", Kind::Local),
+        ("dsmr", Kind::Dsmr),
         ("arrival", Kind::Arrival),
     ];
     let mut section = root.section("time");
@@ -173,12 +175,11 @@ fn time(root: &mut Section<'_>, has_intervals: bool) -> Option<TimeRule> {
         "registry" => Ok(None),
         name => Zone::parse(name).map(Some).map_err(|error| format!("is no zone: {error}")),
     });
-    if kind.is_some_and(|kind| kind != Kind::Local) {
-        for key in ["pattern", "zone"] {
-            if section.has(key) {
-                section.refuse(key, "has a meaning only with `format = \"local\"`");
-            }
-        }
+    if kind.is_some_and(|kind| kind != Kind::Local) && section.has("pattern") {
+        section.refuse("pattern", "has a meaning only with `format = \"local\"`");
+    }
+    if kind.is_some_and(|kind| !matches!(kind, Kind::Local | Kind::Dsmr)) && section.has("zone") {
+        section.refuse("zone", "has a meaning only with `format = \"local\"` or \"dsmr\"");
     }
     let starts = section.choice("stamp", &[("end", false), ("start", true)]).unwrap_or(false);
     let interval = section.duration("interval", Duration::from_secs(1)..=31 * DAY);
@@ -199,6 +200,7 @@ fn time(root: &mut Section<'_>, has_intervals: bool) -> Option<TimeRule> {
         Kind::Seconds => TimeFormat::UnixSeconds,
         Kind::Millis => TimeFormat::UnixMillis,
         Kind::Arrival => TimeFormat::Arrival,
+        Kind::Dsmr => TimeFormat::Dsmr { zone: section.required("zone", zone)? },
         Kind::Local => {
             let pattern = section.required("pattern", pattern);
             let zone = section.required("zone", zone);

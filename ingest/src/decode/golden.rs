@@ -158,11 +158,13 @@ pub fn decimal(value: i64, scale: u8) -> String {
     format!("{sign}{whole}.{fraction}")
 }
 
-const SHIPPED: [(&str, &str); 4] = [
+const SHIPPED: [(&str, &str); 6] = [
     ("meterlake-json", include_str!("../../tests/integration/golden/meterlake-json.txt")),
     ("wmbusmeters", include_str!("../../tests/integration/golden/wmbusmeters.txt")),
     ("tasmota", include_str!("../../tests/integration/golden/tasmota.txt")),
     ("litres-local-json", include_str!("../../tests/integration/golden/litres-local-json.txt")),
+    ("sparkplug-b", include_str!("../../tests/integration/golden/sparkplug-b.txt")),
+    ("dsmr-p1", include_str!("../../tests/integration/golden/dsmr-p1.txt")),
 ];
 
 /// The golden messages of the maps that come with the program: each file's name, which is its map's, and its text.

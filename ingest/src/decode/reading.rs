@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
-use meterlake_config::payload_map::{Conversion, EventTest, Field, JsonPath, PayloadMap, Step};
+use meterlake_config::payload_map::{Conversion, EventTest, Field, Format, JsonPath, PayloadMap, Step};
 use meterlake_model::{
     Channel, Commodity, DeadReason, DecimalError, EventKind, MeterDirectory, MeterEntry, MeterEvent, MeterId,
     RawMessage, ReadingBatch, ReadingFlags, RowHeader, Timestamp,
@@ -56,13 +56,13 @@ struct Speaker<'a> {
 }
 
 impl<'a> Context<'a> {
-    /// Reads every reading of the message.
-    pub(super) fn gather(&self) -> Result<Gathered, Refusal> {
+    /// Reads every reading of the message; `None` where it may say something else and does.
+    pub(super) fn gather(&self) -> Result<Option<Gathered>, Refusal> {
         let mut gathered = Gathered::default();
         let samples = self.samples()?;
         if samples.kind() != Kind::List {
             self.sample(samples, &mut None, &mut gathered)?;
-            return Ok(gathered);
+            return Ok(Some(gathered));
         }
         let mut speaker = None;
         let mut count = 0;
@@ -74,7 +74,31 @@ impl<'a> Context<'a> {
         if count == 0 {
             return Err(Refusal::new(DeadReason::MissingField, "the list of readings is empty"));
         }
-        Ok(gathered)
+        if !(gathered.rows.is_empty() && gathered.events.is_empty()) {
+            return Ok(Some(gathered));
+        }
+        match self.map.format {
+            Format::SparkplugB => Ok(None),
+            _ => self.without_values(false).map(|()| None),
+        }
+    }
+
+    /// Whether a reading may say things of which the map reads none: an edge node sends what changed, and a telegram
+    /// holds meters that nobody asked for.
+    fn may_say_nothing(&self) -> bool {
+        matches!(self.map.format, Format::SparkplugB | Format::DsmrP1(_))
+    }
+
+    /// Whether anything stands where the map looks for values and events.
+    fn says_anything(&self, sample: Value<'a>) -> Result<bool, Refusal> {
+        let fields = self.map.fields.iter().map(|field| &field.paths);
+        for paths in fields.chain(self.map.events.iter().map(|rule| &rule.paths)) {
+            if find_first(paths, sample, self.root)?.is_some() {
+                return Ok(true);
+            }
+        }
+        let listed = self.map.event_list.as_ref().map(|path| find(path, sample, self.root)).transpose()?.flatten();
+        Ok(listed.is_some() || self.map.by_name)
     }
 
     fn samples(&self) -> Result<Value<'a>, Refusal> {
@@ -96,6 +120,9 @@ impl<'a> Context<'a> {
         if sample.kind() != Kind::Object {
             let detail = format!("the reading is {}; an object is wanted", sample.described());
             return Err(Refusal::new(DeadReason::BadValue, detail));
+        }
+        if self.may_say_nothing() && !self.says_anything(sample)? {
+            return Ok(());
         }
         let named = self.map.meter.path.as_ref().map(|path| find(path, sample, self.root)).transpose()?.flatten();
         let speaker = match speaker {

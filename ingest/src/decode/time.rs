@@ -1,7 +1,7 @@
 //! The meter's time as the map says it is written, and whether it can be true.
 
 use meterlake_config::payload_map::{TimeFormat, TimeRule};
-use meterlake_model::{DeadReason, LocalResolution, MeterEntry, ReadingFlags, Timestamp, parse_scaled_rounding};
+use meterlake_model::{DeadReason, LocalResolution, MeterEntry, ReadingFlags, Timestamp, Zone, parse_scaled_rounding};
 
 use super::Refusal;
 use super::document::{Kind, Value, shortened};
@@ -68,14 +68,7 @@ fn stated(
             if !is_text {
                 return Err(bad(&wanted()));
             }
-            let Some(zone) = zone.as_ref().or(entry.map(|entry| &entry.zone)) else {
-                let detail = format!(
-                    "the time is {} without an offset, and the registry does not know the zone of meter `{}`",
-                    value.described(),
-                    shortened(meter)
-                );
-                return Err(Refusal::new(DeadReason::BadTime, detail));
-            };
+            let zone = zone_of(zone.as_ref(), value, meter, entry)?;
             let local = zone.resolve_local_as(&value.unescaped(), pattern).map_err(|_| bad(&wanted()))?;
             let flags = match local {
                 LocalResolution::Unique(_) => ReadingFlags::NONE,
@@ -85,9 +78,63 @@ fn stated(
             };
             return Ok((local.earlier(), flags));
         }
+        TimeFormat::Dsmr { zone } => {
+            const WANTED: &str = "a time such as 101209113020W";
+            if !is_text {
+                return Err(bad(WANTED));
+            }
+            let zone = zone_of(zone.as_ref(), value, meter, entry)?;
+            let text = value.unescaped();
+            let (digits, summer) = match (text.strip_suffix('S'), text.strip_suffix('W')) {
+                (Some(digits), _) => (digits, true),
+                (_, Some(digits)) => (digits, false),
+                _ => return Err(bad(WANTED)),
+            };
+            if digits.len() != 12 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+                return Err(bad(WANTED));
+            }
+            let local = zone.resolve_local_as(digits, "%y%m%d%H%M%S").map_err(|_| bad(WANTED))?;
+            return Ok(by_season(zone, local, summer));
+        }
         TimeFormat::Arrival => return Err(bad("nothing")),
     };
     Ok((ts, ReadingFlags::NONE))
+}
+
+/// The instant of a wall clock that says whether it shows summer time.
+///
+/// A clock that says so against its zone was not set forward or back: what it says is believed, and remarked.
+fn by_season(zone: &Zone, local: LocalResolution, summer: bool) -> (Timestamp, ReadingFlags) {
+    const HOUR_S: i64 = 3_600;
+    match local {
+        LocalResolution::Ambiguous { earlier, .. } if summer => (earlier, ReadingFlags::NONE),
+        LocalResolution::Ambiguous { later, .. } => (later, ReadingFlags::NONE),
+        LocalResolution::Unique(ts) if zone.is_summer(ts) == summer => (ts, ReadingFlags::NONE),
+        LocalResolution::Unique(ts) => {
+            (ts.plus_seconds(if summer { -HOUR_S } else { HOUR_S }), ReadingFlags::CLOCK_SUSPECT)
+        }
+        // The skipped hour, as a clock shows it that was not set forward yet.
+        LocalResolution::Skipped(ts) => {
+            (ts.plus_seconds(if summer { -HOUR_S } else { 0 }), ReadingFlags::CLOCK_SUSPECT)
+        }
+    }
+}
+
+/// Whose civil time it is: the map's, or else that of the meter by the registry.
+fn zone_of<'a>(
+    zone: Option<&'a Zone>,
+    value: Value<'_>,
+    meter: &str,
+    entry: Option<&'a MeterEntry>,
+) -> Result<&'a Zone, Refusal> {
+    zone.or(entry.map(|entry| &entry.zone)).ok_or_else(|| {
+        let detail = format!(
+            "the time is {} without an offset, and the registry does not know the zone of meter `{}`",
+            value.described(),
+            shortened(meter)
+        );
+        Refusal::new(DeadReason::BadTime, detail)
+    })
 }
 
 /// A number, or text that is one, in microseconds after moving the point by `scale`.

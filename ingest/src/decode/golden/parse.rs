@@ -127,7 +127,7 @@ impl Reader<'_> {
             "payload_hex" => match bytes(rest) {
                 Some(bytes) => payload.extend(bytes),
                 None => {
-                    self.refuse(at, format!("`payload_hex` is \"{rest}\"; pairs of hexadecimal digits are allowed"))
+                    self.refuse(at, format!("`payload_hex` is \"{rest}\"; pairs of hexadecimal digits are allowed"));
                 }
             },
             _ => self.refuse(at, format!("`{word}` is not known in a case; there are {CASE_WORDS}")),
