@@ -1,7 +1,7 @@
 //! Device profiles: which registers of a Modbus meter hold what. A new meter type is a file, not code.
 //!
 //! A profile is TOML: the maker's facts (address, function code, type, order of bytes and words, scale, unit) and the
-//! column that each register becomes. All that a decoder has to compute is settled here, in exact decimals. How
+//! column that each register becomes (every key: `config/profiles/README.md`). All that a decoder has to compute is settled here, in exact decimals. How
 //! requests are merged and answers decoded is not known here.
 //!
 //! ```
@@ -25,7 +25,7 @@
 //! [defaults]                    # for fields that do not say otherwise
 //! address_base = 1              # the manual counts from 0 or from 1
 //! function = 4                  # 3 holding registers, 4 input registers
-//! type = "u32"                  # u16 i16 u32 i32 u64 i64 f32 f64 bcd16 bcd32
+//! type = "u32"                  # u8_high … u64, i8_high … i64, f32 f64, bcd16 … bcd64, m10k32 … m10k64
 //! order = "word_swapped"        # big, little, word_swapped, byte_swapped
 //!
 //! [[field]]
@@ -45,223 +45,72 @@
 //! [[status]]                    # bits that are events
 //! address = 0x0031
 //! bits = { 0 = "cover_open", 5 = "fault" }
+//!
+//! [identify.model]              # asked when connected; another model's readings are refused
+//! address = 0x0101
+//! type = "u16"
+//! equals = ["0x0070", "113"]
 //! "#;
 //! let profile = DeviceProfile::parse(text, "example.toml").expect("no problems");
 //! assert_eq!(profile.label(), "example@1");
-//! assert_eq!(profile.fields[0].address, 0x0010, "counted from 0 as on the wire");
+//! assert_eq!(profile.fields[0].parts[0].register.address, 0x0010, "counted from 0 as on the wire");
 //! ```
 
 mod factor;
+mod field;
 mod read;
+mod register;
+mod shipped;
 mod unit;
 
 use std::time::Duration;
 
-use meterlake_model::{Channel, Commodity, EventKind};
+use meterlake_model::Commodity;
 
 use crate::Problem;
 pub use factor::Factor;
+pub use field::{
+    Check, Expected, FactorRegister, Field, Identify, Negative, Part, ScaleMeaning, ScaleRegister, SignRegister,
+    StatusField,
+};
+pub use register::{
+    Absent, BitRange, ByteOrder, ForbiddenRange, Function, MAX_REGISTERS, MAX_TEXT, Register, RegisterRange,
+    RegisterType,
+};
+use shipped::SHIPPED;
 
-/// Registers that one request may ask for, by the Modbus specification.
-pub const MAX_REGISTERS: u16 = 125;
+/// Where SunSpec devices put their marker.
+const SUNSPEC_BASES: [u16; 3] = [40_000, 50_000, 0];
 
-const SHIPPED: &[(&str, &str)] = &[
-    ("eastron-sdm630", include_str!("../profiles/eastron-sdm630.toml")),
-    ("pulse-water", include_str!("../profiles/pulse-water.toml")),
-];
-
-/// How a register is read. Codes that write do not exist here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Function {
-    /// Function code 3.
-    HoldingRegisters,
-    /// Function code 4.
-    InputRegisters,
-}
-
-impl Function {
-    /// 3 or 4.
-    pub const fn code(self) -> u8 {
-        match self {
-            Self::HoldingRegisters => 3,
-            Self::InputRegisters => 4,
-        }
-    }
-
-    /// From 3 or 4.
-    pub const fn from_code(code: u8) -> Option<Self> {
-        match code {
-            3 => Some(Self::HoldingRegisters),
-            4 => Some(Self::InputRegisters),
-            _ => None,
-        }
-    }
-}
-
-/// What the bits of a register mean.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum RegisterType {
-    /// Unsigned, one register.
-    U16,
-    /// Two's complement, one register.
-    I16,
-    /// Unsigned, two registers.
-    U32,
-    /// Two's complement, two registers.
-    I32,
-    /// Unsigned, four registers.
-    U64,
-    /// Two's complement, four registers.
-    I64,
-    /// IEEE 754 single precision, two registers.
-    F32,
-    /// IEEE 754 double precision, four registers.
-    F64,
-    /// Four decimal digits, one register.
-    Bcd16,
-    /// Eight decimal digits, two registers.
-    Bcd32,
-}
-
-impl RegisterType {
-    /// With their names in files.
-    pub(crate) const NAMES: [(&'static str, Self); 10] = [
-        ("u16", Self::U16),
-        ("i16", Self::I16),
-        ("u32", Self::U32),
-        ("i32", Self::I32),
-        ("u64", Self::U64),
-        ("i64", Self::I64),
-        ("f32", Self::F32),
-        ("f64", Self::F64),
-        ("bcd16", Self::Bcd16),
-        ("bcd32", Self::Bcd32),
-    ];
-
-    /// Number of 16-bit registers.
-    pub const fn registers(self) -> u16 {
-        match self {
-            Self::U16 | Self::I16 | Self::Bcd16 => 1,
-            Self::U32 | Self::I32 | Self::F32 | Self::Bcd32 => 2,
-            Self::U64 | Self::I64 | Self::F64 => 4,
-        }
-    }
-
-    /// Whether it is a binary float.
-    pub const fn is_float(self) -> bool {
-        matches!(self, Self::F32 | Self::F64)
-    }
-}
-
-/// The order in which a device sends the bytes of a value. Big is what the Modbus specification says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum ByteOrder {
-    /// High word first, high byte first: `A B C D`.
-    #[default]
-    Big,
-    /// Low word first, low byte first: `D C B A`.
-    Little,
-    /// Low word first, high byte first: `C D A B`.
-    WordSwapped,
-    /// High word first, low byte first: `B A D C`.
-    ByteSwapped,
-}
-
-impl ByteOrder {
-    /// With their names in files.
-    pub(crate) const NAMES: [(&'static str, Self); 4] = [
-        ("big", Self::Big),
-        ("little", Self::Little),
-        ("word_swapped", Self::WordSwapped),
-        ("byte_swapped", Self::ByteSwapped),
-    ];
-}
-
-/// How a device says that it has no value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Absent {
-    /// By these bits, right-aligned, after the bytes were brought into order.
-    Bits(u64),
-    /// By any float that is not a number.
-    NotANumber,
-}
-
-/// One value of the device that becomes a column.
+/// How the registers of a device are found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Field {
-    /// The column.
-    pub channel: Channel,
-    /// Function code.
-    pub function: Function,
-    /// First register, counted from 0 as on the wire.
-    pub address: u16,
-    /// Type of the bits.
-    pub kind: RegisterType,
-    /// Order of the bytes.
-    pub order: ByteOrder,
-    /// The unit that the value has after scaling, as the file names it.
-    pub unit: String,
-    /// From the raw number to the channel's unit: scale and unit in one exact factor.
-    pub factor: Factor,
-    /// Of floats: the step in the channel's unit to which they are rounded. A whole multiple of the column's own step.
-    pub resolution: Option<Factor>,
-    /// What the device says when it has no value: the column stays empty.
-    pub absent: Vec<Absent>,
+pub enum Layout {
+    /// Where the profile says.
+    Fixed,
+    /// By the device's own directory.
+    SunSpec(SunSpec),
+    /// Where the directory of one device said.
+    Found(Found),
 }
 
-/// A register whose bits are events.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StatusField {
-    /// Function code.
-    pub function: Function,
-    /// First register, counted from 0 as on the wire.
-    pub address: u16,
-    /// `U16` or `U32`.
-    pub kind: RegisterType,
-    /// Order of the bytes.
-    pub order: ByteOrder,
-    /// Bit (0 is the lowest) and the event that it stands for, by bit.
-    pub bits: Vec<(u8, EventKind)>,
-}
-
-/// Registers from the first to the last, both included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RegisterRange {
-    /// The first.
-    pub first: u16,
-    /// The last.
-    pub last: u16,
-}
-
-impl RegisterRange {
-    /// Of `registers` from `address` on; ends at the last address that exists. `registers` is at least 1.
-    pub const fn starting_at(address: u16, registers: u16) -> Self {
-        Self { first: address, last: address.saturating_add(registers.saturating_sub(1)) }
-    }
-
-    /// Number of registers.
-    pub const fn len(self) -> u32 {
-        if self.last < self.first { 0 } else { (self.last - self.first) as u32 + 1 }
-    }
-
-    /// Whether it holds no register.
-    pub const fn is_empty(self) -> bool {
-        self.len() == 0
-    }
-
-    /// Whether both have a register in common.
-    pub const fn overlaps(self, other: Self) -> bool {
-        self.first <= other.last && other.first <= self.last
-    }
-}
-
-/// A register range that must not be read, with the function code it belongs to.
+/// Where a device has the model that is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ForbiddenRange {
-    /// Function code.
-    pub function: Function,
-    /// The registers.
-    pub range: RegisterRange,
+pub struct Found {
+    /// The model's number.
+    pub model: u16,
+    /// The register that holds the model's number.
+    pub address: u16,
+    /// The register that holds the number of the model with the nameplate, where there is one.
+    pub common: Option<u16>,
+}
+
+/// Where a device's own directory is looked for, and what in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SunSpec {
+    /// Registers that may hold the marker, in the order in which they are tried.
+    pub bases: Vec<u16>,
+    /// Models of which the first that the device has is read.
+    pub models: Vec<u16>,
 }
 
 /// How one type of meter is read.
@@ -279,6 +128,10 @@ pub struct DeviceProfile {
     pub source: String,
     /// What it measures.
     pub commodity: Commodity,
+    /// How the registers are found.
+    pub layout: Layout,
+    /// What the device is asked about itself.
+    pub identify: Identify,
     /// Values, in the order of the file.
     pub fields: Vec<Field>,
     /// Event bits, in the order of the file.
@@ -306,14 +159,27 @@ impl DeviceProfile {
 
     /// A profile that comes with the program.
     pub fn shipped(name: &str) -> Option<Self> {
-        let (name, text) = SHIPPED.iter().find(|(shipped, _)| *shipped == name)?;
+        let shipped = SHIPPED.iter().find(|shipped| shipped.name == name)?;
         // A test parses all of them, so that none is missing for its mistakes.
-        Self::parse(text, name).ok()
+        Self::parse(shipped.profile, name).ok()
     }
 
-    /// The names that [`Self::shipped`] knows.
+    /// The vector of a profile that comes with the program: register blocks beside what they must become.
+    pub fn shipped_vector(name: &str) -> Option<&'static str> {
+        SHIPPED.iter().find(|shipped| shipped.name == name).map(|shipped| shipped.vector)
+    }
+
+    /// The names that [`Self::shipped`] knows, in alphabetical order.
     pub fn shipped_names() -> impl Iterator<Item = &'static str> {
-        SHIPPED.iter().map(|(name, _)| *name)
+        SHIPPED.iter().map(|shipped| shipped.name)
+    }
+
+    /// Where the device's directory said that the registers are; `None` when the profile says it itself.
+    pub const fn layout_found(&self) -> Option<Found> {
+        match self.layout {
+            Layout::Found(found) => Some(found),
+            Layout::Fixed | Layout::SunSpec(_) => None,
+        }
     }
 
     /// Name and version as rows carry them: `eastron-sdm630@1`.

@@ -305,6 +305,24 @@ impl<'d> Section<'d> {
         })
     }
 
+    /// A list of whole numbers, each within limits.
+    pub(crate) fn numbers<T>(&mut self, key: &'static str, range: RangeInclusive<T>) -> Option<Vec<T>>
+    where
+        T: TryFrom<i64> + PartialOrd + fmt::Display,
+    {
+        self.take(key, |value| {
+            let (least, most) = (range.start(), range.end());
+            let complaint = || format!("is not a list of whole numbers from {least} to {most}");
+            let number = |item: &toml::Spanned<DeValue<'_>>| {
+                let integer = item.get_ref().as_integer()?;
+                let number = i64::from_str_radix(integer.as_str(), integer.radix()).ok()?;
+                T::try_from(number).ok().filter(|number| range.contains(number))
+            };
+            let items = value.as_array().ok_or_else(complaint)?;
+            items.iter().map(number).collect::<Option<Vec<_>>>().ok_or_else(complaint)
+        })
+    }
+
     /// A table below this one; where it is absent, one in which every key is absent.
     pub(crate) fn section(&mut self, key: &'static str) -> Self {
         let table = self.take(key, |value| value.as_table().ok_or_else(|| wanted("a table", value)));

@@ -19,23 +19,31 @@ mod connection;
 mod decode;
 mod device;
 mod failure;
+pub mod golden;
+mod identity;
+mod image;
 mod line;
 mod number;
 mod planner;
 mod schedule;
 mod stats;
+pub mod sunspec;
 mod turn;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use meterlake_config::ModbusLine;
+use meterlake_config::device_profile::Layout;
 use meterlake_model::{DeadLetter, DeadReason, MeterDirectory, RawMessage, ReadingBatch, Timestamp, Zone};
 
 pub use client::LineClient;
-pub use decode::{Block, BlockError, BlockValues, decode_block};
+pub use decode::{Block, BlockError, BlockValues, decode_block, decode_blocks};
 pub use failure::{Failure, FailureKind};
+pub use identity::{Nameplate, identify};
+pub use image::Image;
 pub use line::poll_line;
-pub use planner::{BlockRequest, plan};
+pub use planner::{BlockRequest, plan, plan_identity};
 pub use schedule::{SLOT_TOLERANCE_S, Slots};
 pub use stats::{DeviceStats, LineStats};
 
@@ -47,32 +55,44 @@ pub fn replay(lines: &[ModbusLine], message: &RawMessage, directory: &MeterDirec
     let mut refuse = |reason, detail: String, decoder: Arc<str>| {
         out.dead_letters.push(DeadLetter { reason, detail, message: message.clone(), decoder });
     };
-    let block = match decode::read_message(message) {
+    let kept = match decode::read_message(message) {
         Ok(block) => block,
         Err(BlockError { reason, detail }) => return refuse(reason, detail, "modbus".into()),
     };
-    let (unit, block) = block;
+    let decode::Kept { unit, blocks, found } = kept;
     let line = lines.iter().find(|line| line::source_of(&line.name) == message.source);
     let Some(device) = line.and_then(|line| line.devices.iter().find(|device| device.unit == unit)) else {
         let detail = format!("no device with unit {unit} is configured on {}", message.source);
         return refuse(DeadReason::NoMap, detail, "modbus".into());
     };
     let label: Arc<str> = device.profile.label().into();
+    let profile = match (&device.profile.layout, found) {
+        (Layout::SunSpec(_), Some(found)) => Cow::Owned(sunspec::located(&device.profile, found)),
+        (Layout::Fixed, None) => Cow::Borrowed(&device.profile),
+        _ => {
+            let detail = format!("`{}` was not read by a profile such as {label}", message.topic);
+            return refuse(DeadReason::NoMap, detail, label);
+        }
+    };
     let Ok(received_at) = Timestamp::from_unix_seconds(message.received_at_s) else {
         let detail = format!("arrival at {} s since 1970 is no time", message.received_at_s);
         return refuse(DeadReason::BadTime, detail, label);
     };
     let zone = directory.get(device.meter_id.as_str()).map_or_else(Zone::utc, |entry| entry.zone.clone());
+    let serial = directory.get(device.meter_id.as_str()).and_then(|entry| entry.serial.as_deref());
+    let identity = identify(&profile, serial, &blocks.iter().collect::<Vec<_>>());
     let answered = decode::Answered {
         unit,
         meter_id: &device.meter_id,
-        profile: &device.profile,
+        profile: &profile,
         label: &label,
         source: &message.source,
         directory,
+        plate: &[],
+        stranger: identity.as_ref().err().map(String::as_str),
         ts: Slots::new(device.interval, zone).stamp(received_at),
         received_at_s: message.received_at_s,
     };
-    let mut status = vec![0; device.profile.status.len()];
-    answered.add_blocks(&[block], &mut status, out);
+    let mut status = vec![0; profile.status.len()];
+    answered.add_blocks(&blocks, &mut status, out);
 }

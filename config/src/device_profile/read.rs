@@ -1,43 +1,29 @@
 //! From TOML to a checked profile: every mistake with its line.
 
+mod field;
+mod identify;
+mod register;
+
 use std::time::Duration;
 
-use meterlake_model::{Channel, Commodity, EventKind};
+use meterlake_model::Commodity;
 
 use super::{
-    Absent, ByteOrder, DeviceProfile, Factor, Field, ForbiddenRange, Function, MAX_REGISTERS, RegisterRange,
-    RegisterType, StatusField, unit,
+    ByteOrder, DeviceProfile, Field, ForbiddenRange, Function, Layout, MAX_REGISTERS, RegisterRange, RegisterType,
+    SUNSPEC_BASES, SunSpec,
 };
 use crate::Problem;
 use crate::document::{Document, Section};
+use register::{Defaults, Reach};
 
-/// Decimals that a scale or a resolution may have.
-const DECIMALS: u8 = 9;
-/// The largest scale: with nine decimals it still fits 64 bits.
-const LARGEST: i64 = 1_000_000_000_000_000;
-const FUNCTIONS: [u8; 2] = [3, 4];
-/// Bits of a status register as keys of a table.
-const BITS: [&str; 32] = [
-    "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16", "17", "18", "19", "20",
-    "21", "22", "23", "24", "25", "26", "27", "28", "29", "30", "31",
-];
 const COMMODITIES: [(&str, Commodity); 2] =
     [(Commodity::Electricity.as_str(), Commodity::Electricity), (Commodity::Water.as_str(), Commodity::Water)];
 
-/// What a field takes when it does not say otherwise.
-struct Defaults {
-    address_base: u16,
-    function: Option<Function>,
-    kind: Option<RegisterType>,
-    order: ByteOrder,
-}
-
 struct ReadRules {
-    max_registers: u16,
+    reach: Reach,
     max_hole: u16,
     pause: Duration,
     keep_raw: bool,
-    never: Vec<ForbiddenRange>,
 }
 
 pub(super) fn profile(text: &str, file: &str) -> Result<DeviceProfile, Vec<Problem>> {
@@ -65,16 +51,25 @@ fn whole(root: &mut Section<'_>) -> Option<DeviceProfile> {
     });
     let commodity = root.choice("commodity", &COMMODITIES);
     let commodity = root.required("commodity", commodity);
-    let defaults = defaults(root.section("defaults"));
-    let rules = rules(root.section("read"), &defaults);
+    let by_discovery = root.choice("kind", &[("registers", false), ("sunspec", true)]).unwrap_or(false);
+    let mut defaults = defaults(root.section("defaults"));
+    if by_discovery {
+        defaults.function = defaults.function.or(Some(Function::HoldingRegisters));
+    }
+    let mut rules = rules(root.section("read"), &defaults);
+    // Fields of a discovered model do not know yet where they lie: the planner heeds what must not be read.
+    let never = if by_discovery { std::mem::take(&mut rules.reach.never) } else { Vec::new() };
+    let identify = identify::identify(root.section("identify"), &defaults, &rules.reach);
+    if by_discovery && !identify.is_empty() {
+        root.refuse("identify", "is not for kind = \"sunspec\": its device says itself what it is");
+    }
     let mut fields = Vec::new();
     let mut complete = true;
     for mut section in root.sections("field") {
-        let read = field(&mut section, &defaults, commodity);
-        match read {
+        match field::field(&mut section, &defaults, &rules.reach, commodity) {
             Some(field) => {
-                check_reach(&section, field.function, field.address, field.kind, &rules);
-                if fields.iter().any(|other: &Field| other.channel == field.channel) {
+                check_models(&section, &field.models, by_discovery);
+                if fields.iter().any(|other: &Field| is_again(other, &field)) {
                     section.refuse("channel", format_args!("is \"{}\" a second time", field.channel));
                 }
                 fields.push(field);
@@ -84,9 +79,9 @@ fn whole(root: &mut Section<'_>) -> Option<DeviceProfile> {
     }
     let mut status = Vec::new();
     for mut section in root.sections("status") {
-        match status_field(&mut section, &defaults) {
+        match field::status(&mut section, &defaults, &rules.reach) {
             Some(field) => {
-                check_reach(&section, field.function, field.address, field.kind, &rules);
+                check_models(&section, &field.models, by_discovery);
                 status.push(field);
             }
             None => complete = false,
@@ -95,7 +90,8 @@ fn whole(root: &mut Section<'_>) -> Option<DeviceProfile> {
     if complete && fields.is_empty() {
         root.refuse("field", "is missing: a profile has at least one [[field]]");
     }
-    let ReadRules { max_registers, max_hole, pause, keep_raw, never } = rules;
+    let sunspec = sunspec(root, by_discovery, &fields);
+    let ReadRules { reach: Reach { max_registers, never: checked }, max_hole, pause, keep_raw } = rules;
     complete.then_some(DeviceProfile {
         name: name?,
         version: version?,
@@ -103,14 +99,52 @@ fn whole(root: &mut Section<'_>) -> Option<DeviceProfile> {
         model: model?,
         source: source?,
         commodity: commodity?,
+        layout: sunspec.map_or(Layout::Fixed, Layout::SunSpec),
+        identify,
         fields,
         status,
         max_registers,
         max_hole,
-        never_read: never,
+        never_read: if by_discovery { never } else { checked },
         pause,
         keep_raw,
     })
+}
+
+/// Whether a column would be read twice of one device.
+fn is_again(one: &Field, other: &Field) -> bool {
+    let both = one.models.is_empty() || one.models.iter().any(|model| other.models.contains(model));
+    one.channel == other.channel && both
+}
+
+fn check_models(section: &Section<'_>, models: &[u16], by_discovery: bool) {
+    match (by_discovery, models.is_empty()) {
+        (true, true) => section.refuse("models", "is missing: the models that have this register at this place"),
+        (false, false) => section.refuse("models", "is for kind = \"sunspec\""),
+        _ => {}
+    }
+}
+
+fn sunspec(root: &mut Section<'_>, by_discovery: bool, fields: &[Field]) -> Option<SunSpec> {
+    if root.has("sunspec") && !by_discovery {
+        root.refuse("sunspec", "is for kind = \"sunspec\"");
+    }
+    let mut section = root.section("sunspec");
+    let bases = section.numbers("bases", 0..=u16::MAX).unwrap_or_else(|| SUNSPEC_BASES.to_vec());
+    let models = section.numbers("models", 1..=u16::MAX);
+    if bases.is_empty() {
+        section.refuse("bases", "is empty");
+    }
+    let mut named = Vec::new();
+    for model in fields.iter().flat_map(|field| &field.models) {
+        if !named.contains(model) {
+            named.push(*model);
+        }
+    }
+    if let Some(unread) = models.iter().flatten().find(|model| !named.contains(model)) {
+        section.refuse("models", format_args!("has {unread}, of which no [[field]] is read"));
+    }
+    by_discovery.then(|| SunSpec { bases, models: models.unwrap_or(named) })
 }
 
 fn name(text: &str) -> Result<String, String> {
@@ -124,8 +158,8 @@ fn name(text: &str) -> Result<String, String> {
 fn defaults(mut section: Section<'_>) -> Defaults {
     Defaults {
         address_base: section.integer("address_base", 0..=1).unwrap_or(0),
-        function: function(&mut section),
-        kind: section.choice("type", &RegisterType::NAMES),
+        function: register::function(&mut section),
+        kind: section.choice("type", &RegisterType::NUMBERS),
         order: section.choice("order", &ByteOrder::NAMES).unwrap_or_default(),
     }
 }
@@ -137,9 +171,9 @@ fn rules(mut section: Section<'_>, defaults: &Defaults) -> ReadRules {
     let pause_ms = section.integer("pause_ms", 0..=60_000_u64).unwrap_or(0);
     let keep_raw = section.boolean("keep_raw").unwrap_or(true);
     for mut range in section.sections("never") {
-        let function = function_of(&mut range, defaults);
-        let first = address(&mut range, "first", defaults);
-        let last = address(&mut range, "last", defaults);
+        let function = register::function_of(&mut range, defaults);
+        let first = register::address(&mut range, "first", defaults);
+        let last = register::address(&mut range, "last", defaults);
         let (Some(function), Some(first), Some(last)) = (function, first, last) else { continue };
         if last < first {
             range.refuse("last", "is before `first`");
@@ -147,197 +181,6 @@ fn rules(mut section: Section<'_>, defaults: &Defaults) -> ReadRules {
             never.push(ForbiddenRange { function, range: RegisterRange { first, last } });
         }
     }
-    ReadRules { max_registers, max_hole, pause: Duration::from_millis(pause_ms), keep_raw, never }
-}
-
-fn function(section: &mut Section<'_>) -> Option<Function> {
-    let code = section.integer("function", 1..=127_u8)?;
-    let function = Function::from_code(code);
-    if function.is_none() {
-        let [holding, input] = FUNCTIONS;
-        section.refuse(
-            "function",
-            format_args!(
-                "is {code}; {holding} (holding registers) and {input} (input registers) are allowed: only what reads"
-            ),
-        );
-    }
-    function
-}
-
-fn function_of(section: &mut Section<'_>, defaults: &Defaults) -> Option<Function> {
-    let own = function(section);
-    if own.is_none() && !section.has("function") {
-        return section.required("function", defaults.function);
-    }
-    own
-}
-
-fn address(section: &mut Section<'_>, key: &'static str, defaults: &Defaults) -> Option<u16> {
-    let base = defaults.address_base;
-    let stated: Option<u32> = section.integer(key, u32::from(base)..=u32::from(u16::MAX) + u32::from(base));
-    section.required(key, stated).and_then(|stated| u16::try_from(stated - u32::from(base)).ok())
-}
-
-fn kind_of(section: &mut Section<'_>, defaults: &Defaults) -> Option<RegisterType> {
-    let own = section.choice("type", &RegisterType::NAMES);
-    if own.is_none() && !section.has("type") {
-        return section.required("type", defaults.kind);
-    }
-    own
-}
-
-fn factor(section: &mut Section<'_>, key: &'static str) -> Option<Factor> {
-    let value = section.decimal(key, DECIMALS, -LARGEST..=LARGEST)?;
-    let factor = Factor::new(value, -DECIMALS.cast_signed());
-    if factor.is_none() {
-        section.refuse(key, "is zero or has more than 12 digits");
-    }
-    factor
-}
-
-fn field(section: &mut Section<'_>, defaults: &Defaults, commodity: Option<Commodity>) -> Option<Field> {
-    let channel = section.parsed("channel", |text| channel(text, commodity));
-    let channel = section.required("channel", channel);
-    let function = function_of(section, defaults);
-    let address = address(section, "address", defaults);
-    let kind = kind_of(section, defaults);
-    let order = section.choice("order", &ByteOrder::NAMES).unwrap_or(defaults.order);
-    let unit_name = section.text("unit");
-    let unit_name = section.required("unit", unit_name);
-    let stated_scale = factor(section, "scale");
-    let scale = if section.has("scale") { stated_scale } else { Some(Factor::ONE) };
-    let resolution = factor(section, "resolution");
-    let absent = absent(section, kind);
-    let (channel, kind, unit_name) = (channel?, kind?, unit_name?);
-    let Some(unit_factor) = unit::to_channel(&unit_name, channel) else {
-        let allowed = unit::allowed(channel);
-        section.refuse("unit", format_args!("is \"{unit_name}\"; {channel} takes one of {allowed}"));
-        return None;
-    };
-    let Some(factor) = scale?.times(unit_factor) else {
-        section.refuse("scale", "is too large or too fine for its unit");
-        return None;
-    };
-    let resolution = resolution_of(section, channel, kind, resolution, unit_factor)?;
-    Some(Field {
-        channel,
-        function: function?,
-        address: address?,
-        kind,
-        order,
-        unit: unit_name,
-        factor,
-        resolution,
-        absent,
-    })
-}
-
-fn channel(text: &str, commodity: Option<Commodity>) -> Result<Channel, String> {
-    let channel = Channel::by_name(text);
-    match (channel, commodity) {
-        (Some(channel), Some(commodity)) if channel.commodity() != commodity => {
-            Err(format!("is \"{text}\", which is a column of {}", channel.commodity()))
-        }
-        (Some(channel), _) => Ok(channel),
-        (None, Some(commodity)) => {
-            let names: Vec<_> = Channel::of(commodity).map(Channel::name).collect();
-            Err(format!("is \"{text}\"; {commodity} has the columns {}", names.join(", ")))
-        }
-        (None, None) => Err(format!("is \"{text}\"; there is no such column")),
-    }
-}
-
-/// The rounding step of a float in the channel's unit. The outer `None`: a problem was noted.
-fn resolution_of(
-    section: &Section<'_>,
-    channel: Channel,
-    kind: RegisterType,
-    stated: Option<Factor>,
-    unit_factor: Factor,
-) -> Option<Option<Factor>> {
-    if !kind.is_float() {
-        if section.has("resolution") {
-            section.refuse("resolution", "is for floats: an integer register is taken as it is");
-            return None;
-        }
-        return Some(None);
-    }
-    if stated.is_none() && !section.has("resolution") {
-        section.refuse("resolution", "is missing: a float is rounded to the meter's own step, such as 0.1");
-    }
-    let step = stated?.times(unit_factor);
-    // In units of the column's last decimal a step must be a whole number, or a value would be rounded twice.
-    let whole = step.filter(|s| s.mantissa() > 0 && i32::from(s.exponent()) + i32::from(channel.scale()) >= 0);
-    if whole.is_none() {
-        let decimals = channel.scale();
-        section.refuse(
-            "resolution",
-            format_args!("is finer than {channel} holds ({decimals} decimals), or not a whole multiple of it"),
-        );
-        return None;
-    }
-    Some(whole)
-}
-
-fn absent(section: &mut Section<'_>, kind: Option<RegisterType>) -> Vec<Absent> {
-    let mut all = Vec::new();
-    for text in section.texts("absent").unwrap_or_default() {
-        let bits = text.value.strip_prefix("0x").and_then(|hex| u64::from_str_radix(hex, 16).ok());
-        let width = kind.map_or(64, |kind| u32::from(kind.registers()) * 16);
-        let not_a_number = text.value == "nan" && kind.is_none_or(RegisterType::is_float);
-        match bits {
-            Some(bits) if width == 64 || bits >> width == 0 => all.push(Absent::Bits(bits)),
-            None if not_a_number => all.push(Absent::NotANumber),
-            _ => {
-                let message = format!(
-                    "`absent` is \"{}\"; bits such as \"0x8000\" (or \"nan\" of floats) are allowed",
-                    text.value
-                );
-                section.document().note(text.line, message);
-            }
-        }
-    }
-    all
-}
-
-fn status_field(section: &mut Section<'_>, defaults: &Defaults) -> Option<StatusField> {
-    let function = function_of(section, defaults);
-    let address = address(section, "address", defaults);
-    let kinds = [("u16", RegisterType::U16), ("u32", RegisterType::U32)];
-    let kind = section.choice("type", &kinds);
-    let kind = if section.has("type") { kind? } else { RegisterType::U16 };
-    let order = section.choice("order", &ByteOrder::NAMES).unwrap_or(defaults.order);
-    let mut table = section.section("bits");
-    let mut bits = Vec::new();
-    for (bit, key) in (0_u8..).zip(BITS) {
-        if u16::from(bit) >= kind.registers() * 16 {
-            break;
-        }
-        let event = table
-            .parsed(key, |text| EventKind::parse(text).ok_or_else(|| format!("is \"{text}\"; there is no such event")));
-        bits.extend(event.map(|event| (bit, event)));
-    }
-    drop(table);
-    if bits.is_empty() {
-        section.refuse("bits", "names no event");
-        return None;
-    }
-    Some(StatusField { function: function?, address: address?, kind, order, bits })
-}
-
-/// That one request may fetch the field.
-fn check_reach(section: &Section<'_>, function: Function, address: u16, kind: RegisterType, rules: &ReadRules) {
-    let registers = kind.registers();
-    if u32::from(address) + u32::from(registers) > u32::from(u16::MAX) + 1 {
-        section.refuse("address", format_args!("leaves no room for {registers} registers"));
-    }
-    if registers > rules.max_registers {
-        section
-            .refuse("type", format_args!("has {registers} registers, `read.max_registers` is {}", rules.max_registers));
-    }
-    let own = RegisterRange::starting_at(address, registers);
-    if rules.never.iter().any(|never| never.function == function && never.range.overlaps(own)) {
-        section.refuse("address", "lies in a range of `read.never`");
-    }
+    let pause = Duration::from_millis(pause_ms);
+    ReadRules { reach: Reach { max_registers, never }, max_hole, pause, keep_raw }
 }

@@ -274,6 +274,8 @@ fn interpret(
         label: &device.label,
         source,
         directory,
+        plate: &[],
+        stranger: None,
         ts: device.stamp(answered_at).0,
         received_at_s: answered_at.unix_seconds(),
     };

@@ -1,8 +1,10 @@
-//! Merges the fields of a profile into the fewest requests. Pure; what the registers mean is not known here.
+//! Merges the registers of a profile into the cheapest requests. Pure; what the registers mean is not known here.
 
 use std::fmt;
 
-use meterlake_config::device_profile::{DeviceProfile, Function, MAX_REGISTERS, RegisterRange};
+use meterlake_config::device_profile::{
+    DeviceProfile, Field, Function, Layout, MAX_REGISTERS, Register, RegisterRange,
+};
 
 /// Registers that are fetched at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,33 +29,57 @@ impl fmt::Display for BlockRequest {
     }
 }
 
-/// What limits a request.
+/// What a request costs besides its registers, in registers: 20 bytes of frames and silence, the turn of the device and
+/// of the gateway, some 80 ms together, at two bytes a register and one byte a millisecond (9,600 baud). A hole that is
+/// larger is cheaper to leave out.
+const REQUEST_COST: u32 = 50;
+
+/// What limits a request, and what it costs.
 struct Limits<'a> {
     max_registers: u32,
     max_hole: u32,
     never: &'a [RegisterRange],
+    /// In registers.
+    request_cost: u32,
 }
 
-/// The requests that fetch every field of a profile: as few as its limits allow, and among those the ones that move the
-/// fewest registers. Neighbours differ in length where that can be had, so that swapped answers show.
+/// The requests that fetch every field of a profile: those that cost the least in registers and turns of the line within
+/// the profile's limits, and never more of them than by reading along every hole that is worth its registers. Neighbours
+/// differ in length where that can be had, so that swapped answers show.
+///
+/// A profile by discovery has none before its device was asked where its model lies.
 pub fn plan(profile: &DeviceProfile) -> Vec<BlockRequest> {
+    if matches!(profile.layout, Layout::SunSpec(_)) {
+        return Vec::new();
+    }
+    let values = profile.fields.iter().flat_map(Field::registers);
+    requests_for(profile, &values.chain(profile.status.iter().map(|status| &status.register)).collect::<Vec<_>>())
+}
+
+/// The requests that ask a device what it is.
+pub fn plan_identity(profile: &DeviceProfile) -> Vec<BlockRequest> {
+    requests_for(profile, &profile.identify.registers().collect::<Vec<_>>())
+}
+
+fn requests_for(profile: &DeviceProfile, registers: &[&Register]) -> Vec<BlockRequest> {
     let mut requests = Vec::new();
-    for function in [Function::HoldingRegisters, Function::InputRegisters] {
-        let values = profile.fields.iter().map(|f| (f.function, f.address, f.kind));
-        let status = profile.status.iter().map(|s| (s.function, s.address, s.kind));
-        let mut ranges: Vec<_> = values
-            .chain(status)
-            .filter(|(of, ..)| *of == function)
-            .map(|(_, address, kind)| RegisterRange::starting_at(address, kind.registers()))
+    for function in Function::ALL {
+        let mut ranges: Vec<_> = registers
+            .iter()
+            .filter(|register| register.function == function)
+            .map(|register| register.range())
             .collect();
         ranges.sort_unstable();
         ranges.dedup();
         let never: Vec<_> =
             profile.never_read.iter().filter(|never| never.function == function).map(|never| never.range).collect();
+        // The rest before a request is time that the line could have moved registers in.
+        let pause = u32::try_from(profile.pause.as_millis() / 2).unwrap_or(u32::MAX);
         let limits = Limits {
             max_registers: u32::from(profile.max_registers.min(MAX_REGISTERS)),
             max_hole: u32::from(profile.max_hole),
             never: &never,
+            request_cost: REQUEST_COST.saturating_add(pause.min(u32::from(MAX_REGISTERS))),
         };
         requests.extend(merge(&ranges, &limits).into_iter().map(|range| BlockRequest { function, range }));
     }
@@ -61,39 +87,67 @@ pub fn plan(profile: &DeviceProfile) -> Vec<BlockRequest> {
     requests
 }
 
-/// Requests and registers of a way to fetch the first fields, and the field that its last request begins with.
+/// The cheapest way to fetch the first fields with so many requests.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Cost {
-    requests: usize,
+struct Way {
     registers: u32,
+    /// The field that the last request begins with.
     from: usize,
 }
 
-/// `ranges` are sorted. Tries every request that begins and ends with a field: the cheapest way to each prefix is built
-/// on the cheapest ways to shorter ones.
+/// `ranges` are sorted. Tries every request that begins and ends with a field: the cheapest way to each prefix with one
+/// request more is built on the cheapest ways to shorter ones.
 fn merge(ranges: &[RegisterRange], limits: &Limits<'_>) -> Vec<RegisterRange> {
-    let mut best: Vec<Option<Cost>> = vec![None; ranges.len() + 1];
-    best[0] = Some(Cost { requests: 0, registers: 0, from: 0 });
-    for (from, &first) in ranges.iter().enumerate() {
-        let Some(before) = best[from] else { continue };
-        let mut whole = first;
-        for (at, &next) in ranges.iter().enumerate().skip(from) {
-            let Some(longer) = extended(whole, next, limits).or((at == from).then_some(first)) else { break };
-            whole = longer;
-            let cost = Cost { requests: before.requests + 1, registers: before.registers + whole.len(), from };
-            if best[at + 1].is_none_or(|known| cost < known) {
-                best[at + 1] = Some(cost);
+    let most = greedy(ranges, limits).len();
+    let mut ways: Vec<Vec<Option<Way>>> = Vec::with_capacity(most + 1);
+    let mut none = vec![None; ranges.len() + 1];
+    none[0] = Some(Way { registers: 0, from: 0 });
+    ways.push(none);
+    for requests in 1..=most {
+        let mut longer = vec![None; ranges.len() + 1];
+        for (from, &first) in ranges.iter().enumerate() {
+            let Some(before) = ways[requests - 1][from] else { continue };
+            let mut whole = first;
+            for (at, &next) in ranges.iter().enumerate().skip(from) {
+                let Some(extended) = extended(whole, next, limits).or((at == from).then_some(first)) else { break };
+                whole = extended;
+                let way = Way { registers: before.registers + whole.len(), from };
+                if longer[at + 1].is_none_or(|known| way < known) {
+                    longer[at + 1] = Some(way);
+                }
             }
         }
+        ways.push(longer);
     }
+    let cost = |requests: usize| {
+        let way = ways[requests][ranges.len()]?;
+        let turns = u32::try_from(requests).ok()?.saturating_mul(limits.request_cost);
+        Some((turns.saturating_add(way.registers), requests))
+    };
+    let Some((_, requests)) = (0..=most).filter_map(cost).min() else { return Vec::new() };
     let mut merged = Vec::new();
     let mut end = ranges.len();
-    while let Some(Some(cost)) = best.get(end).filter(|_| end > 0) {
-        let last = ranges[cost.from..end].iter().map(|range| range.last).max().unwrap_or_default();
-        merged.push(RegisterRange { first: ranges[cost.from].first, last });
-        end = cost.from;
+    for way in ways.iter().take(requests + 1).skip(1).rev() {
+        let Some(Way { from, .. }) = way[end] else { break };
+        let last = ranges[from..end].iter().map(|range| range.last).max().unwrap_or_default();
+        merged.push(RegisterRange { first: ranges[from].first, last });
+        end = from;
     }
     merged.reverse();
+    merged
+}
+
+/// Takes each field along with the one before wherever it may and the hole is worth it: as few requests as such holes
+/// allow, of whatever length.
+fn greedy(ranges: &[RegisterRange], limits: &Limits<'_>) -> Vec<RegisterRange> {
+    let limits = Limits { max_hole: limits.max_hole.min(limits.request_cost), ..*limits };
+    let mut merged: Vec<RegisterRange> = Vec::new();
+    for &range in ranges {
+        match merged.last_mut().and_then(|whole| extended(*whole, range, &limits).map(|longer| (whole, longer))) {
+            Some((whole, longer)) => *whole = longer,
+            None => merged.push(range),
+        }
+    }
     merged
 }
 
@@ -120,132 +174,4 @@ fn vary_lengths(requests: &mut [BlockRequest]) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn ranges(pairs: &[(u16, u16)]) -> Vec<RegisterRange> {
-        pairs.iter().map(|&(first, registers)| RegisterRange::starting_at(first, registers)).collect()
-    }
-
-    fn shown(merged: &[RegisterRange]) -> Vec<(u16, u32)> {
-        merged.iter().map(|range| (range.first, range.len())).collect()
-    }
-
-    #[test]
-    fn fields_merge_across_small_holes_only() {
-        let limits = Limits { max_registers: 10, max_hole: 2, never: &[] };
-        for (fields, expected) in [
-            (&[(0, 2), (2, 2), (4, 2)][..], &[(0, 6)][..]),
-            (&[(0, 2), (4, 2)], &[(0, 6)]),
-            (&[(0, 2), (5, 2)], &[(0, 2), (5, 2)]),
-            (&[(0, 4), (4, 4), (8, 4)], &[(0, 4), (4, 8)]),
-            (&[(0, 2), (1, 1), (1, 4)], &[(0, 5)]),
-            (&[], &[]),
-        ] {
-            assert_eq!(shown(&merge(&ranges(fields), &limits)), expected, "{fields:?}");
-        }
-    }
-
-    #[test]
-    fn no_request_crosses_what_must_not_be_read() {
-        let never = ranges(&[(2, 1)]);
-        let limits = Limits { max_registers: 10, max_hole: 5, never: &never };
-        assert_eq!(shown(&merge(&ranges(&[(0, 2), (3, 2)]), &limits)), [(0, 2), (3, 2)]);
-    }
-
-    #[test]
-    fn equal_counts_of_requests_move_the_fewest_registers() {
-        // The middle field goes with either neighbour: 6 + 2 registers with the one before, 2 + 5 with the one after.
-        let limits = Limits { max_registers: 6, max_hole: 4, never: &[] };
-        let merged = merge(&ranges(&[(0, 2), (4, 2), (7, 2)]), &limits);
-        assert_eq!(shown(&merged), [(0, 2), (4, 5)], "the smaller hole is read");
-    }
-
-    #[test]
-    fn shipped_profiles_need_one_request() {
-        for name in DeviceProfile::shipped_names() {
-            let plan = plan(&DeviceProfile::shipped(name).unwrap());
-            assert_eq!(plan.len(), 1, "{name}: {plan:?}");
-        }
-        assert_eq!(plan(&DeviceProfile::shipped("eastron-sdm630").unwrap())[0].to_string(), "4/0+80");
-    }
-
-    #[test]
-    fn neighbours_differ_in_length_where_they_can() {
-        let request = |first, registers| BlockRequest {
-            function: Function::InputRegisters,
-            range: RegisterRange::starting_at(first, registers),
-        };
-        let mut requests = [request(0, 2), request(10, 2), request(20, 4)];
-        vary_lengths(&mut requests);
-        assert_eq!(requests.map(BlockRequest::registers), [2, 4, 2]);
-    }
-
-    /// Takes each field along with the one before whenever it may.
-    fn greedy(ranges: &[RegisterRange], limits: &Limits<'_>) -> Vec<RegisterRange> {
-        let mut merged: Vec<RegisterRange> = Vec::new();
-        for &range in ranges {
-            match merged.last_mut().and_then(|whole| extended(*whole, range, limits).map(|longer| (whole, longer))) {
-                Some((whole, longer)) => *whole = longer,
-                None => merged.push(range),
-            }
-        }
-        merged
-    }
-
-    proptest! {
-        #[test]
-        fn every_field_lies_in_one_request_and_no_request_breaks_a_limit(
-            fields in prop::collection::vec((0_u16..600, 1_u16..=4), 0..60),
-            max_registers in 4_u32..=125,
-            max_hole in 0_u32..40,
-            never in prop::collection::vec((0_u16..600, 1_u16..20), 0..4),
-        ) {
-            let never = ranges(&never);
-            let mut fields = ranges(&fields);
-            fields.retain(|field| !never.iter().any(|n| n.overlaps(*field)));
-            fields.sort_unstable();
-            fields.dedup();
-            let limits = Limits { max_registers, max_hole, never: &never };
-            let merged = merge(&fields, &limits);
-
-            for field in &fields {
-                let holders = merged.iter().filter(|r| r.first <= field.first && field.last <= r.last).count();
-                prop_assert!(holders >= 1, "{field:?} in {merged:?}");
-            }
-            prop_assert!(merged.len() <= greedy(&fields, &limits).len());
-            for request in &merged {
-                prop_assert!(request.len() <= max_registers && request.len() <= u32::from(MAX_REGISTERS));
-                prop_assert!(!never.iter().any(|n| n.overlaps(*request)), "{request:?} crosses {never:?}");
-                let mut inside: Vec<_> =
-                    fields.iter().filter(|f| request.first <= f.first && f.last <= request.last).collect();
-                inside.sort_unstable();
-                let mut end = u32::from(request.first);
-                for field in inside {
-                    prop_assert!(u32::from(field.first) <= end + max_hole, "hole before {field:?} in {request:?}");
-                    end = end.max(u32::from(field.last) + 1);
-                }
-                prop_assert_eq!(end, u32::from(request.last) + 1, "no register behind the last field");
-            }
-        }
-
-        #[test]
-        fn fields_apart_from_each_other_lie_in_exactly_one_request(
-            gaps in prop::collection::vec((0_u16..30, 1_u16..=4), 1..60),
-            max_registers in 4_u32..=125,
-            max_hole in 0_u32..40,
-        ) {
-            let mut at = 0;
-            let fields: Vec<_> = gaps.iter().map(|&(gap, registers)| {
-                let field = RegisterRange::starting_at(at + gap, registers);
-                at += gap + registers;
-                field
-            }).collect();
-            let merged = merge(&fields, &Limits { max_registers, max_hole, never: &[] });
-            for field in &fields {
-                prop_assert_eq!(merged.iter().filter(|r| r.overlaps(*field)).count(), 1);
-            }
-        }
-    }
-}
+mod tests;

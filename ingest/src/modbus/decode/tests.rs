@@ -113,6 +113,8 @@ fn add(block: &Block, known: &mut [u32], directory: &MeterDirectory) -> ReadingB
         profile: &profile,
         source: &"modbus/line".into(),
         directory,
+        plate: &[],
+        stranger: None,
         ts: Timestamp::from_unix_seconds(900).unwrap(),
         received_at_s: 902,
     };
@@ -156,7 +158,7 @@ fn a_row_says_where_its_time_is_from_and_whether_the_meter_is_known() {
 fn a_kept_block_is_read_back() {
     let (_, block) = pulse_water([0, 1, 3_600, 0, 0]);
     let batch = add(&block, &mut [0], &MeterDirectory::default());
-    assert_eq!(read_message(&batch.raw[0]), Ok((3, block)));
+    assert_eq!(read_message(&batch.raw[0]), Ok(Kept { unit: 3, blocks: vec![block], found: None }));
     for (topic, bytes) in [
         ("3/3/0+5", 9),
         ("3/6/0+5", 10),
@@ -164,6 +166,9 @@ fn a_kept_block_is_read_back() {
         ("300/3/0+5", 10),
         ("3/3/65535+2", 4),
         ("3/3/0+0", 0),
+        ("3/3/0+1&", 2),
+        ("3/3/0+1@", 2),
+        ("3/3/0+1@203:1:2:3", 2),
         ("", 0),
     ] {
         let message = RawMessage { source: "x".into(), topic: topic.into(), payload: vec![0; bytes], received_at_s: 0 };
