@@ -7,3 +7,6 @@ pub mod arguments;
 pub mod input;
 pub mod lake;
 pub mod measure;
+pub mod register_bank;
+pub mod replay_broker;
+pub mod system;

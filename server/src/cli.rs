@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{alerts, collect, config_commands, dead_letters, demo, doctor, jobs, logs, profile_picture, query};
-use crate::{registry, run, serve, setup, simulate};
+use crate::{registry, reload, run, serve, setup, simulate};
 
 /// Smart-meter telemetry for water and electricity: collect, store, bill, alert.
 #[derive(Debug, Parser)]
@@ -48,6 +48,8 @@ enum Command {
     Run,
     /// Collect readings from brokers and Modbus lines into the lake
     Collect,
+    /// Have the running collector take the changed configuration: all is checked first, only what changed is touched
+    Reload,
     /// Derive usage, billing reads, alerts and profiles on schedule; compact the tables
     Jobs,
     /// Answer over HTTP: health and Prometheus metrics
@@ -124,6 +126,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Config(command) => return Ok(config_commands::run(&command)),
         Command::Run => run::run(global).await?,
         Command::Collect => collect::command(global).await?,
+        Command::Reload => reload::command(global).await?,
         Command::Jobs => jobs::schedule(global).await?,
         Command::Serve => serve::command(global).await?,
         Command::Demo(args) => demo::run(&args).await?,

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::cli::Global;
 use crate::status::CollectStatus;
-use crate::{pipeline, setup, shutdown};
+use crate::{pipeline, reload, setup, shutdown};
 
-/// Collects until a signal comes.
+/// Collects until a signal comes; SIGHUP has it read its configuration again.
 ///
 /// # Errors
 /// As [`pipeline::collect`].
@@ -16,5 +16,6 @@ pub async fn command(global: &Global) -> anyhow::Result<()> {
         tracing::warn!("no broker and no Modbus line is configured: nothing will come in but replayed dead letters");
     }
     let stop = shutdown::on_signal()?;
-    pipeline::collect(&config, Arc::new(CollectStatus::default()), stop).await
+    let reloads = reload::on_hangup(global)?;
+    pipeline::collect(&config, Some(reloads), Arc::new(CollectStatus::default()), stop).await
 }

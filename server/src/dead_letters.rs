@@ -280,7 +280,7 @@ async fn take_with_own_collector(config: &Config, spooled: &Path) -> anyhow::Res
     let alone = Config { mqtt: Vec::new(), modbus: Vec::new(), ..config.clone() };
     let stop = CancellationToken::new();
     let status = Arc::new(CollectStatus::default());
-    let collector = pipeline::collect(&alone, status, stop.clone());
+    let collector = pipeline::collect(&alone, None, status, stop.clone());
     let wait = async {
         let outcome = wait_until_taken(spooled).await;
         stop.cancel();

@@ -15,7 +15,7 @@ use meterlake_store::query::ReadOptions;
 
 use crate::cli::Global;
 use crate::output::{self, Format};
-use crate::{maintenance, progress, rows, setup, shutdown};
+use crate::{maintenance, progress, reload, rows, setup, shutdown};
 
 /// What can be asked of jobs.
 #[derive(Debug, Subcommand)]
@@ -154,8 +154,9 @@ pub fn lock(root: &Path) -> anyhow::Result<File> {
 /// # Errors
 /// When another process runs jobs on this lake. A job that fails is logged and tried again at the next turn.
 pub async fn schedule(global: &Global) -> anyhow::Result<()> {
-    let config = setup::load_config(global)?;
+    let mut config = setup::load_config(global)?;
     let stop = shutdown::on_signal()?;
+    let mut reloads = reload::on_hangup(global)?;
     std::fs::create_dir_all(&config.lake.root)
         .with_context(|| format!("cannot create {}", config.lake.root.display()))?;
     let lake = Lake::open(&config.lake.root)?;
@@ -165,6 +166,9 @@ pub async fn schedule(global: &Global) -> anyhow::Result<()> {
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut done: Option<i64> = None;
     while shutdown::until_stopped(&stop, turns.tick()).await.is_some() {
+        while let Ok(request) = reloads.try_recv() {
+            config = follow(config, request);
+        }
         match turn(&config, &lake, done).await {
             Ok(newest) => done = newest.or(done),
             Err(error) => tracing::error!(error = format!("{error:#}"), "jobs failed; next turn tries again"),
@@ -172,6 +176,20 @@ pub async fn schedule(global: &Global) -> anyhow::Result<()> {
         maintenance.run(&lake).await;
     }
     Ok(())
+}
+
+/// Rules hold from the next turn on; where the lake is and how often the jobs run, only after a restart.
+fn follow(config: Config, request: reload::Request) -> Config {
+    match request {
+        Ok(new) => {
+            tracing::info!("configuration reloaded: its rules hold from this turn on");
+            Config { lake: config.lake, ..new }
+        }
+        Err(refused) => {
+            tracing::error!(refused, "configuration not reloaded; the old one holds");
+            config
+        }
+    }
 }
 
 /// Derives what new readings touch; returns the newest commit that was taken in.

@@ -6,6 +6,7 @@
 pub mod alerts;
 pub mod cli;
 pub mod collect;
+mod collectors;
 pub mod config_commands;
 pub mod dead_letters;
 pub mod demo;
@@ -21,6 +22,7 @@ mod profile_picture;
 mod progress;
 pub mod query;
 pub mod registry;
+pub mod reload;
 mod replay_spool;
 mod rows;
 pub mod run;

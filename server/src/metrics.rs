@@ -121,6 +121,7 @@ mod tests {
             totals: vec![("readings_stored".into(), 42)],
             brokers: vec![("yard".into(), vec![("connected".into(), 1)])],
             lines: Vec::new(),
+            reload: None,
         };
         let tables = [TableFigures { name: "water_readings".into(), files: 2, bytes: 3, rows: 5, version: 7 }];
         let text = render(Some(&report), &tables, 101).unwrap();

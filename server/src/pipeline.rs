@@ -8,18 +8,18 @@ use std::time::Duration;
 
 use anyhow::Context;
 use meterlake_config::{CollectConfig, Config};
-use meterlake_ingest::modbus::LineStats;
-use meterlake_ingest::mqtt::MqttStats;
-use meterlake_ingest::{Ack, Delivery, Directory, modbus, mqtt};
+use meterlake_ingest::{Ack, Delivery};
 use meterlake_model::ReadingBatch;
 use meterlake_store::journal::{GroupSync, JournalHandle, JournalOptions, JournalReader, JournalWriter};
 use meterlake_store::{Committer, Lake};
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::status::{self, CollectStatus, Sources};
+use crate::collectors::Collectors;
+use crate::reload::{self, ReloadOutcome};
+use crate::status::{self, CollectStatus};
 use crate::{directory, doctor, replay_spool, shutdown};
 
 /// What one journal record takes at most; more deliveries wait for the next.
@@ -32,13 +32,21 @@ const COMMIT_QUEUE: usize = 256;
 const COMMIT_RETRY: Duration = Duration::from_secs(2);
 /// How long each part may take to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
+/// Between two looks at whether every part still runs.
+const LOOK: Duration = Duration::from_millis(200);
 
-/// Collects until stopped: everything that a meter says goes this way.
+/// Collects until stopped: everything that a meter says goes this way. Other configurations that come through `reloads`
+/// are followed while it runs.
 ///
 /// # Errors
 /// When it cannot start safely (another collector owns the journal, the doctor finds the lake unsafe), when a
 /// subscription is refused, or when the journal can no longer be synced. What was acknowledged is on disk.
-pub async fn collect(config: &Config, status: Arc<CollectStatus>, stop: CancellationToken) -> anyhow::Result<()> {
+pub async fn collect(
+    config: &Config,
+    reloads: Option<mpsc::Receiver<reload::Request>>,
+    status: Arc<CollectStatus>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     // Where it goes, and whether that is safe: judged before anything is written or begun anew.
     doctor::refuse_if_unsafe(&config.lake.root, &config.collect.journal).await?;
     let lake = Lake::open(&config.lake.root)
@@ -55,11 +63,12 @@ pub async fn collect(config: &Config, status: Arc<CollectStatus>, stop: Cancella
 
     // The way of a reading, from its end to its beginning, so that every part finds its successor.
     let (to_tables, durable_batches) = mpsc::channel(COMMIT_QUEUE);
+    let (limits, commit_limits) = watch::channel(config.collect.clone());
     let tables = tokio::spawn(commit_batches(
         durable_batches,
         committer,
         journal.clone(),
-        config.collect.clone(),
+        commit_limits,
         Arc::clone(&status),
         stop.clone(),
     ));
@@ -69,21 +78,22 @@ pub async fn collect(config: &Config, status: Arc<CollectStatus>, stop: Cancella
     // Who brings readings.
     let collectors_stop = stop.child_token();
     let (directory, directory_task) = directory::follow(&lake, collectors_stop.clone()).await?;
-    let mut collectors = JoinSet::new();
-    let sources = start_collectors(config, &directory, &to_journal, &collectors_stop, &mut collectors);
-    // Set once: a status belongs to one collector.
-    let _ = status.sources.set(sources);
     let spool = config.collect.journal.clone();
-    collectors.spawn(replay_spool::follow(spool, to_journal, collectors_stop.clone()));
+    let spool = tokio::spawn(replay_spool::follow(spool, to_journal.clone(), collectors_stop.clone()));
+    let mut collectors = Collectors::new(directory, to_journal, collectors_stop.clone(), Arc::clone(&status));
+    collectors.follow(config).await;
     let reporter_stop = CancellationToken::new();
     let journal_dir = config.collect.journal.clone();
     let report = status::publish(journal_dir, Arc::clone(&status), reporter_stop.clone());
     let reporter = tokio::spawn(report);
 
     // Until told to stop, or until a part cannot go on; then in order: sources, journal, tables.
-    let mut outcome = watch(&mut collectors, &writer, &tables, &stop).await;
+    let mut running = Running { config: config.clone(), collectors, limits, writer, tables, spool, status };
+    let mut outcome = running.watch(reloads, &stop).await;
+    let Running { collectors, writer, tables, spool, .. } = running;
     collectors_stop.cancel();
-    keep_first(&mut outcome, drain(collectors).await);
+    keep_first(&mut outcome, collectors.drain().await);
+    keep_first(&mut outcome, shutdown::finish("dead-letter spool", spool, STOP_LIMIT).await);
     keep_first(&mut outcome, shutdown::finish("directory of meters", directory_task, STOP_LIMIT).await);
     keep_first(&mut outcome, shutdown::finish("journal writer", writer, STOP_LIMIT).await);
     stop.cancel();
@@ -126,29 +136,6 @@ async fn catch_up(config: &CollectConfig, committer: &mut Committer, status: &Co
         tracing::info!(records, from = start + 1, to = committer.position(), "caught up from the journal");
     }
     Ok(committer.position())
-}
-
-fn start_collectors(
-    config: &Config,
-    directory: &Directory,
-    out: &mpsc::Sender<Delivery>,
-    stop: &CancellationToken,
-    collectors: &mut JoinSet<anyhow::Result<()>>,
-) -> Sources {
-    let mut sources = Sources::default();
-    for broker in &config.mqtt {
-        let (name, stats) = (broker.name.clone(), Arc::new(MqttStats::default()));
-        sources.brokers.push((name.clone(), Arc::clone(&stats)));
-        let collect = mqtt::collect(broker.clone(), directory.clone(), out.clone(), stats, stop.clone());
-        collectors.spawn(async move { collect.await.with_context(|| format!("broker {name}")) });
-    }
-    for line in &config.modbus {
-        let (name, stats) = (line.name.clone(), Arc::new(LineStats::new(line)));
-        sources.lines.push((name.clone(), Arc::clone(&stats)));
-        let poll = modbus::poll_line(line.clone(), directory.clone(), out.clone(), stats, stop.clone());
-        collectors.spawn(async move { poll.await.with_context(|| format!("modbus line {name}")) });
-    }
-    sources
 }
 
 /// Appends deliveries to the journal, several to a record, and acknowledges each after its record's sync, in order.
@@ -198,18 +185,19 @@ async fn commit_batches(
     mut batches: mpsc::Receiver<(u64, Arc<ReadingBatch>)>,
     mut committer: Committer,
     journal: JournalHandle,
-    config: CollectConfig,
+    limits: watch::Receiver<CollectConfig>,
     status: Arc<CollectStatus>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let mut due = Instant::now() + config.commit_interval;
+    let mut due = Instant::now() + limits.borrow().commit_interval;
     loop {
         let next = tokio::time::timeout_at(due, batches.recv()).await;
         let ended = match next {
             Ok(Some((position, batch))) => {
                 committer.push(position, batch);
                 let (rows, bytes) = (committer.pending_rows() as u64, committer.pending_bytes() as u64);
-                if rows < config.commit_rows && bytes < config.commit_bytes {
+                let limits = limits.borrow();
+                if rows < limits.commit_rows && bytes < limits.commit_bytes {
                     continue;
                 }
                 false
@@ -230,7 +218,7 @@ async fn commit_batches(
         if ended {
             return Ok(());
         }
-        due = Instant::now() + config.commit_interval;
+        due = Instant::now() + limits.borrow().commit_interval;
     }
 }
 
@@ -259,47 +247,83 @@ async fn flush(committer: &mut Committer, status: &CollectStatus) -> anyhow::Res
     Ok(())
 }
 
-/// Waits for the request to stop, or for the first part that ends on its own.
-async fn watch(
-    collectors: &mut JoinSet<anyhow::Result<()>>,
-    writer: &tokio::task::JoinHandle<anyhow::Result<()>>,
-    tables: &tokio::task::JoinHandle<anyhow::Result<()>>,
-    stop: &CancellationToken,
-) -> anyhow::Result<()> {
-    let mut looks = tokio::time::interval(Duration::from_millis(200));
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            Some(ended) = collectors.join_next() => match ended {
-                // A collector ends by itself only when it cannot go on.
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => return Err(error),
-                Err(join) => anyhow::bail!("a collector ended abruptly: {join}"),
-            },
-            _ = looks.tick() => {
-                if writer.is_finished() || tables.is_finished() {
-                    return Ok(());
+/// The parts while they run.
+struct Running {
+    config: Config,
+    collectors: Collectors,
+    limits: watch::Sender<CollectConfig>,
+    writer: JoinHandle<anyhow::Result<()>>,
+    tables: JoinHandle<anyhow::Result<()>>,
+    spool: JoinHandle<anyhow::Result<()>>,
+    status: Arc<CollectStatus>,
+}
+
+impl Running {
+    /// Follows other configurations until the request to stop, or until a part ends that the others cannot do without.
+    async fn watch(
+        &mut self,
+        mut reloads: Option<mpsc::Receiver<reload::Request>>,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        let mut looks = tokio::time::interval(LOOK);
+        let mut reloaded = 0;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                request = next_request(&mut reloads) => {
+                    reloaded += 1;
+                    self.reload(request, reloaded).await;
+                }
+                _ = looks.tick() => {
+                    if self.writer.is_finished() || self.tables.is_finished() || self.spool.is_finished() {
+                        return Ok(());
+                    }
+                    for error in self.collectors.ended().await {
+                        if reloaded == 0 {
+                            return Err(error);
+                        }
+                        // What a reload brought must not take down what ran well before it.
+                        tracing::error!(error = format!("{error:#}"), "a source cannot go on; the others do");
+                    }
                 }
             }
         }
     }
+
+    async fn reload(&mut self, request: reload::Request, number: u64) {
+        let outcome = match request {
+            Err(refused) => Err(refused),
+            Ok(config) => match reload::needs_restart(&self.config, &config).as_slice() {
+                [] => Ok(config),
+                keys => Err(format!("{} can change only with a restart", keys.join(", "))),
+            },
+        };
+        let (applied, detail) = match outcome {
+            Err(refused) => {
+                tracing::error!(refused, "configuration not reloaded; the old one holds");
+                (false, refused)
+            }
+            Ok(config) => {
+                let changes = self.collectors.follow(&config).await.to_string();
+                self.limits.send_replace(config.collect.clone());
+                self.config = config;
+                tracing::info!(changes, "configuration reloaded");
+                (true, changes)
+            }
+        };
+        self.status.set_reload(ReloadOutcome { number, applied, detail });
+    }
 }
 
-async fn drain(mut collectors: JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
-    let deadline = Instant::now() + STOP_LIMIT;
-    let mut outcome = Ok(());
-    loop {
-        match tokio::time::timeout_at(deadline, collectors.join_next()).await {
-            Ok(None) => return outcome,
-            Ok(Some(Ok(result))) => keep_first(&mut outcome, result),
-            Ok(Some(Err(join))) => keep_first(&mut outcome, Err(anyhow::anyhow!("a collector ended abruptly: {join}"))),
-            Err(_) => {
-                tracing::warn!(still_running = collectors.len(), "collectors late in stopping, ended");
-                collectors.abort_all();
-                return outcome;
-            }
-        }
+/// The next request; never, once nobody can ask any more.
+async fn next_request(reloads: &mut Option<mpsc::Receiver<reload::Request>>) -> reload::Request {
+    if let Some(receiver) = reloads
+        && let Some(request) = receiver.recv().await
+    {
+        return request;
     }
+    *reloads = None;
+    std::future::pending().await
 }
 
 fn keep_first(outcome: &mut anyhow::Result<()>, next: anyhow::Result<()>) {

@@ -1,16 +1,21 @@
 //! `run`: supervises collect, jobs and serve as processes of their own, so that none of them can take another down.
 
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Global, LogFormat};
 use crate::{setup, shutdown};
 
 const PARTS: [&str; 3] = ["collect", "jobs", "serve"];
+/// Those that take a changed configuration while they run.
+const RELOADING: [&str; 2] = ["collect", "jobs"];
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A process that ran this long starts over with the shortest pause.
@@ -18,7 +23,8 @@ const SETTLED: Duration = Duration::from_secs(60);
 /// Room for the collector to commit what it holds.
 const STOP_LIMIT: Duration = Duration::from_secs(90);
 
-/// Starts the three processes and keeps each running until a signal comes; then stops them in order.
+/// Starts the three processes and keeps each running until a signal comes; then stops them in order. SIGHUP is passed on
+/// to those that can take a changed configuration.
 ///
 /// # Errors
 /// When the configuration is wrong, the program cannot find itself, or a part had to be ended by force.
@@ -26,13 +32,17 @@ pub async fn run(global: &Global) -> anyhow::Result<()> {
     // A wrong file is refused here once, not three times in three logs.
     setup::load_config(global)?;
     let stop = shutdown::on_signal()?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let (hangups, _) = watch::channel(());
     let mut supervisors = Vec::new();
     for part in PARTS {
         let (global, stop_part) = (global.clone(), CancellationToken::new());
-        let supervisor = tokio::spawn(supervise(part, global, stop_part.clone()));
+        let supervisor = tokio::spawn(supervise(part, global, hangups.subscribe(), stop_part.clone()));
         supervisors.push((part, stop_part, supervisor));
     }
-    stop.cancelled().await;
+    while shutdown::until_stopped(&stop, hangup.recv()).await.flatten().is_some() {
+        hangups.send_replace(());
+    }
     let mut outcome = Ok(());
     for (part, stop_part, supervisor) in supervisors {
         stop_part.cancel();
@@ -44,7 +54,12 @@ pub async fn run(global: &Global) -> anyhow::Result<()> {
     outcome
 }
 
-async fn supervise(part: &'static str, global: Global, stop: CancellationToken) -> anyhow::Result<()> {
+async fn supervise(
+    part: &'static str,
+    global: Global,
+    mut hangups: watch::Receiver<()>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     let mut pause = FIRST_PAUSE;
     while !stop.is_cancelled() {
         let started = Instant::now();
@@ -52,7 +67,8 @@ async fn supervise(part: &'static str, global: Global, stop: CancellationToken) 
         tracing::info!(part, pid = child.id(), "started");
         // Waiting closes a standard input that the child still owns, which is the request to stop.
         let request = child.stdin.take();
-        let Some(status) = shutdown::until_stopped(&stop, child.wait()).await else {
+        let ended = wait_passing_hangups(part, &mut child, &mut hangups);
+        let Some(status) = shutdown::until_stopped(&stop, ended).await else {
             drop(request);
             return stopped(part, child).await;
         };
@@ -65,6 +81,28 @@ async fn supervise(part: &'static str, global: Global, stop: CancellationToken) 
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
     Ok(())
+}
+
+/// Waits for the end of a child, passing on each request to reload meanwhile.
+async fn wait_passing_hangups(
+    part: &str,
+    child: &mut Child,
+    hangups: &mut watch::Receiver<()>,
+) -> std::io::Result<ExitStatus> {
+    loop {
+        tokio::select! {
+            status = child.wait() => return status,
+            Ok(()) = hangups.changed() => {
+                let pid = child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+                // `serve` holds its address and its folders from start to end.
+                if let (Some(pid), true) = (pid, RELOADING.contains(&part))
+                    && let Err(error) = kill_process(pid, Signal::HUP)
+                {
+                    tracing::warn!(part, %error, "cannot pass on the request to reload");
+                }
+            }
+        }
+    }
 }
 
 fn start(part: &str, global: &Global) -> anyhow::Result<Child> {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -11,6 +11,8 @@ use meterlake_ingest::mqtt::MqttStats;
 use meterlake_model::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
+
+use crate::reload::ReloadOutcome;
 
 /// A report older than this is that of a collector that is gone or stuck.
 pub const STALE_AFTER_S: i64 = 15;
@@ -38,8 +40,15 @@ pub struct CollectStatus {
     pub durable: AtomicU64,
     /// Commits made.
     pub commits: AtomicU64,
-    /// The sources, once they are started.
-    pub sources: OnceLock<Sources>,
+    /// What else there is to say; locked for moments only.
+    more: Mutex<More>,
+}
+
+#[derive(Debug, Default)]
+struct More {
+    /// `None` until they are started.
+    sources: Option<Sources>,
+    reload: Option<ReloadOutcome>,
 }
 
 impl CollectStatus {
@@ -51,7 +60,21 @@ impl CollectStatus {
     /// Whether every broker has granted its subscriptions.
     pub fn is_subscribed(&self) -> bool {
         let connected = |(_, stats): &(String, Arc<MqttStats>)| stats.connected.load(Ordering::Relaxed);
-        self.sources.get().is_some_and(|sources| sources.brokers.iter().all(connected))
+        self.more().sources.as_ref().is_some_and(|sources| sources.brokers.iter().all(connected))
+    }
+
+    /// The sources that run from now on.
+    pub fn set_sources(&self, sources: Sources) {
+        self.more().sources = Some(sources);
+    }
+
+    /// What became of a reload.
+    pub fn set_reload(&self, outcome: ReloadOutcome) {
+        self.more().reload = Some(outcome);
+    }
+
+    fn more(&self) -> std::sync::MutexGuard<'_, More> {
+        self.more.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The present value of a counter.
@@ -87,11 +110,17 @@ pub struct StatusReport {
     pub brokers: Vec<(String, Figures)>,
     /// By Modbus line: figures of the polls.
     pub lines: Vec<(String, Figures)>,
+    /// The last reload of the configuration, if there was one.
+    #[serde(default)]
+    pub reload: Option<ReloadOutcome>,
 }
 
 impl StatusReport {
     fn of(status: &CollectStatus, started_at_s: i64) -> Self {
-        let sources = status.sources.get().cloned().unwrap_or_default();
+        let (sources, reload) = {
+            let more = status.more();
+            (more.sources.clone().unwrap_or_default(), more.reload.clone())
+        };
         let total = |name: &str, counter: &AtomicU64| (name.to_owned(), CollectStatus::get(counter));
         Self {
             written_at_s: Timestamp::now().unix_seconds(),
@@ -111,6 +140,7 @@ impl StatusReport {
             ],
             brokers: sources.brokers.iter().map(|(name, stats)| (name.clone(), broker_figures(stats))).collect(),
             lines: sources.lines.iter().map(|(name, stats)| (name.clone(), line_figures(stats))).collect(),
+            reload,
         }
     }
 

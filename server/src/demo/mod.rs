@@ -81,7 +81,7 @@ pub async fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let collector_stop = CancellationToken::new();
     let collector = {
         let (config, status, stop) = (stage.config.clone(), Arc::clone(&status), collector_stop.clone());
-        tokio::spawn(async move { pipeline::collect(&config, status, stop).await })
+        tokio::spawn(async move { pipeline::collect(&config, None, status, stop).await })
     };
 
     let show = async {

@@ -13,5 +13,6 @@ mod open_tables;
 mod peers;
 mod process;
 mod real_input;
+mod reload;
 mod site;
 mod workspace;

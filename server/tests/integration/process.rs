@@ -59,6 +59,12 @@ impl Process {
         self.child.wait().unwrap();
     }
 
+    /// SIGHUP.
+    pub(crate) fn hang_up(&self) {
+        let id = Pid::from_raw(i32::try_from(self.id()).unwrap()).unwrap();
+        kill_process(id, Signal::HUP).unwrap();
+    }
+
     /// SIGTERM, and waits for the end.
     pub(crate) fn stop(mut self, limit: Duration) -> (ExitStatus, String) {
         self.must_run();

@@ -1,0 +1,121 @@
+//! A changed configuration is taken while readings flow: all is checked first, only what changed is touched, and nothing
+//! is lost.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use futures::stream;
+use meterlake_device_sim::modbus::Gateway;
+use meterlake_device_sim::publisher::{Publisher, PublisherOptions};
+use meterlake_device_sim::{FleetPlan, History, MessageForm, Scenario, Simulation};
+use meterlake_model::Timestamp;
+
+use crate::mosquitto::{Mosquitto, broker_table};
+use crate::peers;
+use crate::process::until;
+use crate::site::{PATIENCE, Site};
+
+const RATE: f64 = 500.0;
+
+fn fleet() -> Arc<Simulation> {
+    let to = Timestamp::from_unix_seconds(Timestamp::now().unix_seconds().div_euclid(86_400) * 86_400).unwrap();
+    let mut plan = FleetPlan::new(11, to.plus_seconds(-2 * 86_400), to);
+    (plan.electricity_mqtt, plan.water_mqtt, plan.electricity_modbus) = (30, 10, 4);
+    Arc::new(Simulation::new(plan, Scenario::none()).unwrap())
+}
+
+/// A line of simulated devices that are polled each second.
+async fn line(simulation: &Arc<Simulation>) -> (Gateway, String) {
+    let plan = &simulation.gateways()[0];
+    let gateway = Gateway::of_plan(Arc::clone(simulation), plan, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await;
+    let gateway = gateway.unwrap();
+    let mut table = format!("[[modbus]]\nname = \"hall\"\nhost = \"127.0.0.1\"\nport = {}\n", gateway.address().port());
+    for unit in &plan.units {
+        table += &format!(
+            "[[modbus.device]]\nunit = {}\nmeter_id = \"{}\"\nprofile = \"eastron-sdm630\"\ninterval = \"1s\"\n",
+            unit.unit, unit.meter_id
+        );
+    }
+    (gateway, table)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_touches_only_what_changed_and_loses_nothing() {
+    if !peers::asked_for() {
+        return;
+    }
+    let (mosquitto, simulation) = (Mosquitto::start(), fleet());
+    let yard = broker_table(mosquitto.address, "meterlake/v1/+/readings", "meterlake-json");
+    let field = yard.replace("\"yard\"", "\"field\"").replace("meterlake/v1/+", "field/v1/+");
+    let (_gateway, hall) = line(&simulation).await;
+    let site = Site::new(&yard);
+    site.import(&simulation.registry().unwrap());
+    let collector = site.collect();
+
+    let options =
+        PublisherOptions { rate: Some(RATE), ..PublisherOptions::new("127.0.0.1", mosquitto.address.port(), "meters") };
+    let publisher = Publisher::new(options);
+    let history = History::new(Arc::clone(&simulation), MessageForm::Singles);
+    let publishing = tokio::spawn(async move { publisher.publish(stream::iter(history)).await.unwrap() });
+    until("readings flow", PATIENCE, || {
+        site.report(&collector).filter(|report| report.total("readings_durable") > 200)
+    });
+
+    // More sources, while the first one goes on on the same connection.
+    site.configure(&format!("{yard}{field}{hall}"));
+    assert_eq!(site.tell(&["reload"]).trim_end(), "started broker field, modbus line hall; left 1 untouched");
+    until("the new line is polled", PATIENCE, || {
+        let report = site.report(&collector)?;
+        let line = report.lines.iter().find(|(name, _)| name == "hall")?;
+        line.1.iter().any(|(figure, value)| figure == "readings" && *value > 0).then_some(())
+    });
+    assert_eq!(collector.log().matches("connected; the broker").count(), 2, "each broker was connected to once");
+
+    // A file that is wrong is refused before the collector hears of it.
+    site.configure(&format!("{yard}{field}{hall}").replace("interval = \"1s\"", "interval = \"soon\""));
+    let wrong = site.ask(&["reload"]);
+    assert!(!wrong.good);
+    assert_eq!(wrong.err.matches("\"soon\"").count(), 4, "every problem at once: {}", wrong.err);
+    // Asked by signal, it refuses, says so, and goes on.
+    collector.hang_up();
+    let refused =
+        until("the refusal", PATIENCE, || site.report(&collector)?.reload.filter(|reload| reload.number == 2));
+    assert!(!refused.applied && refused.detail.contains("\"soon\""), "{refused:?}");
+
+    // What holds from start to end is refused by its name.
+    site.configure(&format!("{yard}{field}{hall}"));
+    let file = site.path("meterlake.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("sync_delay = \"1ms\"", "sync_delay = \"2ms\"")).unwrap();
+    let refused = site.ask(&["reload"]);
+    assert!(
+        !refused.good && refused.err.contains("[collect] sync_delay can change only with a restart"),
+        "{}",
+        refused.err
+    );
+
+    // An exchanged session is resumed; what came meanwhile waits at the broker.
+    let narrower = yard.replace("[[mqtt]]\n", "[[mqtt]]\nreceive_maximum = 200\n");
+    site.configure(&format!("{narrower}{field}"));
+    assert_eq!(site.tell(&["reload"]).trim_end(), "stopped modbus line hall; exchanged broker yard; left 1 untouched");
+    assert!(!publishing.is_finished(), "the session was exchanged while readings came");
+
+    let sent = publishing.await.unwrap();
+    assert_eq!(sent.acknowledged, sent.messages);
+    let expected = i64::try_from(simulation.truth().expected().distinct).unwrap();
+    let count = "SELECT (SELECT count(*) FROM electricity_readings WHERE source LIKE '%yard%')
+                      + (SELECT count(*) FROM water_readings)";
+    until("every reading", PATIENCE, || (site.number(count) == expected).then_some(()));
+    let conflicts = "SELECT count(*) FROM electricity_readings WHERE revision > 0 AND source LIKE '%yard%'";
+    assert_eq!(site.number(conflicts), 0);
+    assert_eq!(site.number("SELECT count(*) FROM dead_letters"), 0);
+    assert!(!collector.log().contains("the broker lost our session"), "{}", collector.log());
+    site.stop(collector);
+}
+
+#[test]
+fn without_a_collector_there_is_nothing_to_reload() {
+    let site = Site::new("");
+    let answer = site.ask(&["reload"]);
+    assert!(!answer.good && answer.err.contains("no collector runs on the journal"), "{}", answer.err);
+}
