@@ -215,3 +215,6 @@ fn bound_to<'p>(object: &Object<'p>) -> Option<&'p str> {
     let (medium, number) = object.channel.split_once('-')?;
     (medium == "0" && number.parse::<u8>().is_ok_and(|number| (1..=9).contains(&number))).then_some(object.channel)
 }
+
+#[cfg(test)]
+mod tests;

@@ -359,3 +359,6 @@ fn request(group: &str, edge: &str, at_s: i64) -> Rebirth {
     write_bytes(2, &metric, &mut payload);
     Rebirth { topic: format!("{NAMESPACE}/{group}/NCMD/{edge}"), payload }
 }
+
+#[cfg(test)]
+mod tests;
