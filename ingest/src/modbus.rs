@@ -25,6 +25,7 @@ mod image;
 mod line;
 mod number;
 mod planner;
+mod prepare;
 mod schedule;
 mod stats;
 pub mod sunspec;

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::backoff::Backoff;
 use super::failure::{Failure, FailureKind};
 use super::planner::{BlockRequest, plan};
+use super::prepare::Preparation;
 use super::schedule::Slots;
 
 /// The first rest of a device that did not answer, and the longest: one that comes back is read within this time.
@@ -26,6 +27,8 @@ pub(super) struct Device {
     /// Name and version of the profile.
     pub(super) label: Arc<str>,
     pub(super) plan: Vec<BlockRequest>,
+    /// What it said about itself.
+    pub(super) preparation: Preparation,
     /// Status registers as last read.
     pub(super) status: Vec<u32>,
     interval: Duration,
@@ -62,6 +65,7 @@ impl Device {
             label: profile.label().into(),
             status: vec![0; profile.status.len()],
             odd: vec![None; plan.len()],
+            preparation: Preparation::new(&profile),
             meter_id,
             profile,
             plan,
@@ -77,6 +81,17 @@ impl Device {
         // Not the slot that has begun: another run may have read it, and a second value would contradict the first.
         device.wait_for(device.slots.after(device.shifted(now)));
         device
+    }
+
+    /// Takes the addresses that the device itself named.
+    pub(super) fn adopt(&mut self, profile: DeviceProfile) {
+        if profile == self.profile {
+            return;
+        }
+        self.plan = plan(&profile);
+        self.odd = vec![None; self.plan.len()];
+        self.status = vec![0; profile.status.len()];
+        self.profile = profile;
     }
 
     fn wait_for(&mut self, slot: Timestamp) {
@@ -138,6 +153,7 @@ impl Device {
 
     /// It did not answer. Returns whether that is new.
     pub(super) fn fail(&mut self, now: Instant) -> bool {
+        self.preparation.forget();
         let retry_at = now + self.backoff.fail();
         match &mut self.silence {
             Some(silence) => silence.retry_at = retry_at,

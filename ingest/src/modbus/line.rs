@@ -20,6 +20,7 @@ use super::clock::Clock;
 use super::connection::{Connection, Dial, TcpDial};
 use super::decode::Answered;
 use super::device::{Change, Device};
+use super::prepare::{prepare, stranger};
 use super::stats::{LineStats, count};
 use super::turn::{Turn, Waiting, choose};
 use crate::{Ack, Delivery, Directory, IngestError};
@@ -163,13 +164,19 @@ impl Poller {
             return Ok(());
         };
         let pace = Pace { within, pause: self.pause.max(device.profile.pause) };
-        let asked = ask(&mut self.connection, device, pace, &self.stats).await;
+        let asked = match prepare(&mut self.connection, device, pace, &self.stats).await {
+            Ok(None) => ask(&mut self.connection, device, pace, &self.stats).await,
+            Ok(unfit) => Ok(Asked { blocks: Vec::new(), odd: Vec::new(), silent: unfit }),
+            Err(failure) => Err(failure),
+        };
         self.stats.connections.store(self.connection.made(), Ordering::Relaxed);
         let (name, unit) = (self.name.as_str(), device.unit);
         let asked = match asked {
             Ok(asked) => asked,
             Err(failure) => {
                 self.reconnect_at = Some(Instant::now() + self.reconnect.fail());
+                // Whoever answers on a line that was away may be another one.
+                self.devices.iter_mut().for_each(|device| device.preparation.forget());
                 if self.reconnect.failures() == 1 {
                     tracing::warn!(line = name, error = %failure, "line cannot be connected");
                 }
@@ -266,6 +273,7 @@ fn interpret(
                 was = kind.as_str(), "device answers as asked again");
         }
     }
+    let stranger = stranger(device, directory, line);
     let mut status = std::mem::take(&mut device.status);
     let answered = Answered {
         unit: device.unit,
@@ -274,8 +282,8 @@ fn interpret(
         label: &device.label,
         source,
         directory,
-        plate: &[],
-        stranger: None,
+        plate: &device.preparation.plate,
+        stranger: stranger.as_deref(),
         ts: device.stamp(answered_at).0,
         received_at_s: answered_at.unix_seconds(),
     };

@@ -59,7 +59,7 @@ pub(crate) struct Bench {
     pub(crate) stop: CancellationToken,
     deliveries: mpsc::Receiver<Delivery>,
     task: JoinHandle<Result<(), IngestError>>,
-    _directory: watch::Sender<Arc<MeterDirectory>>,
+    registry: watch::Sender<Arc<MeterDirectory>>,
 }
 
 impl Bench {
@@ -75,10 +75,15 @@ impl Bench {
         let line = line(gateway, timeout, devices.collect());
         let stats = Arc::new(LineStats::new(&line));
         let (out, deliveries) = mpsc::channel(1000);
-        let (_directory, directory) = watch::channel(Arc::default());
+        let (registry, directory) = watch::channel(Arc::default());
         let stop = CancellationToken::new();
         let task = tokio::spawn(poll_line(line, directory, out, Arc::clone(&stats), stop.clone()));
-        Self { stats, stop, deliveries, task, _directory }
+        Self { stats, stop, deliveries, task, registry }
+    }
+
+    /// Gives the line another registry.
+    pub(crate) fn know(&self, directory: MeterDirectory) {
+        self.registry.send_replace(Arc::new(directory));
     }
 
     /// The next delivery.

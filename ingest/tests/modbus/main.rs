@@ -5,5 +5,6 @@
 mod bench;
 mod faults;
 mod gateway;
+mod identity;
 mod peers;
 mod replay;
