@@ -280,6 +280,25 @@ impl<'d> Section<'d> {
         })
     }
 
+    /// A table whose keys are free, such as the words of a sender: texts by key, each with its key's line. What is no
+    /// text is noted and left out.
+    pub(crate) fn texts_by_key(&mut self, key: &'static str) -> Option<Vec<(At<String>, String)>> {
+        let doc = self.doc;
+        let path = self.path_of(key);
+        self.take(key, |value| {
+            let DeValue::Table(table) = value else { return Err(wanted("a table such as { WORD = \"leak\" }", value)) };
+            let mut texts = Vec::new();
+            for (name, item) in table.iter() {
+                let line = doc.line(name.span());
+                match item.get_ref().as_str() {
+                    Some(text) => texts.push((At { value: name.get_ref().to_string(), line }, text.to_owned())),
+                    None => doc.note(line, format!("`{path}` {}", wanted("text in quotes", item.get_ref()))),
+                }
+            }
+            Ok(texts)
+        })
+    }
+
     /// A list of whole numbers of a given length, within limits.
     pub(crate) fn integers<const N: usize>(
         &mut self,

@@ -3,19 +3,25 @@
 //! A message is taken whole or not at all: one row of a frame that cannot be read makes the message one dead letter and
 //! none of its rows are taken. So a replay after the mend brings each row once, and nobody bills half a frame.
 //!
-//! Every format becomes a [`document::Document`], which the map's paths read. Numbers never pass through a float. Whether
+//! Every format becomes a document of values, which the map's paths read; frames of the published schema become rows at
+//! once. Numbers never pass through a float. Whether
 //! a value is plausible is not judged here, but for the meter's time, which decides where a row is stored.
 
+mod csv;
 mod document;
 mod dsmr;
+mod event;
+mod field;
+mod find;
 pub mod golden;
 mod json;
 mod number;
-mod protobuf {
-    pub(crate) mod wire;
-}
+mod protobuf;
 mod reading;
+mod senml;
+mod shape;
 mod sparkplug;
+mod speaker;
 mod text;
 mod time;
 mod unpack;
@@ -23,10 +29,11 @@ mod unpack;
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use meterlake_config::payload_map::{Condition, ConditionTest, Format, PayloadMap};
+use meterlake_config::payload_map::{Format, PayloadMap};
 use meterlake_model::{DeadLetter, DeadReason, MeterDirectory, RawMessage, ReadingBatch};
 
-use document::{Document, Kind, Limits, Value};
+use document::{Document, Kind, Limits};
+use find::Places;
 use json::JsonError;
 use reading::Gathered;
 use sparkplug::Hearing;
@@ -119,8 +126,7 @@ impl Decoder {
         out: &mut ReadingBatch,
     ) -> Outcome {
         let births = Some(&self.births);
-        let task = Task { maps, message, retained, directory, births, replays: self.replays };
-        task.run(out)
+        Task { maps, message, retained, directory, births, replays: self.replays }.run(out)
     }
 }
 
@@ -197,15 +203,12 @@ impl<'a> Task<'a> {
             return self.read_sparkplug(first, decoder, outcome);
         }
         // What the payload is by the format of the map before, where that could read it.
-        let mut opened: Option<(&PayloadMap, Option<Document<'a>>)> = None;
+        let mut opened: Option<(&PayloadMap, Option<Opened<'a>>)> = None;
         let mut refused: Option<(&PayloadMap, Refusal)> = None;
         let mut tried = Vec::new();
         for map in self.maps {
-            let Some(topic_meter) = map.topic.matches(&message.topic) else { continue };
-            let same = opened
-                .as_ref()
-                .is_some_and(|(other, _)| other.format == map.format && other.compression == map.compression);
-            if !same {
+            let Some(parts) = map.topic.matches(&message.topic) else { continue };
+            if !opened.as_ref().is_some_and(|(other, _)| is_same(other, map)) {
                 let payload = match self.open(map) {
                     Ok(payload) => Some(payload),
                     Err(refusal) => {
@@ -215,13 +218,20 @@ impl<'a> Task<'a> {
                 };
                 opened = Some((map, payload));
             }
-            let Some((_, Some(document))) = &opened else { continue };
-            let root = document.root();
-            if meets_all(&map.conditions, root).inspect_err(|_| *decoder = Some(Arc::clone(&map.label)))? {
-                *decoder = Some(Arc::clone(&map.label));
-                return self.take(map, topic_meter, root);
+            let Some((_, Some(payload))) = &opened else { continue };
+            let taken = match payload {
+                Opened::Frame(frame) => {
+                    protobuf::read(&self.context(map), &parts, frame, &mut outcome.receipt).map(Taken::by(map))
+                }
+                Opened::Document(document) => {
+                    self.take(map, &Places::of_message(document.root(), &parts), &mut outcome.receipt)
+                }
+            };
+            match taken.inspect_err(|_| *decoder = Some(Arc::clone(&map.label)))? {
+                Taken::Not => tried.push(&*map.label),
+                Taken::Nothing => return Ok(None),
+                Taken::Read(read) => return Ok(Some(read)),
             }
-            tried.push(&*map.label);
         }
         if let Some((map, refusal)) = refused {
             *decoder = Some(Arc::clone(&map.label));
@@ -235,11 +245,20 @@ impl<'a> Task<'a> {
         Err(Refusal::new(DeadReason::NoMap, detail))
     }
 
-    fn take(&self, map: &PayloadMap, topic_meter: Option<&str>, root: Value<'_>) -> Result<Option<Read>, Refusal> {
-        let (message, retained, directory) = (self.message, self.retained, self.directory);
-        let gathered = reading::Context { map, topic_meter, root, message, retained, directory }.gather()?;
-        let Some(gathered) = gathered else { return Ok(None) };
-        Ok(Some(Read { gathered, keep_raw: map.keep_raw }))
+    /// Reads a document by a map whose topic it meets.
+    fn take(&self, map: &'a PayloadMap, places: &Places<'_>, wanted: &mut Option<Receipt>) -> Result<Taken, Refusal> {
+        if !places.meet_all(&map.conditions)? {
+            return Ok(Taken::Not);
+        }
+        *wanted = receipt(map, places)?;
+        if places.meet_any(&map.ignore)? {
+            return Ok(Taken::Nothing);
+        }
+        self.context(map).gather(places).map(Taken::by(map))
+    }
+
+    fn context(&self, map: &'a PayloadMap) -> reading::Context<'a> {
+        reading::Context { map, message: self.message, retained: self.retained, directory: self.directory }
     }
 
     fn sparkplug_maps(&self) -> impl Iterator<Item = &'a PayloadMap> {
@@ -267,12 +286,16 @@ impl<'a> Task<'a> {
             None => sparkplug::parse(self.message, &payload, &mut Births::new(), hearing, rebirth)?,
         };
         let Some(document) = document else { return Ok(None) };
-        let root = document.root();
         for map in self.sparkplug_maps() {
-            let Some(topic_meter) = map.topic.matches(topic) else { continue };
-            if meets_all(&map.conditions, root)? {
-                *decoder = Some(Arc::clone(&map.label));
-                return self.take(map, topic_meter, root);
+            let Some(parts) = map.topic.matches(topic) else { continue };
+            let places = Places::of_message(document.root(), &parts);
+            match self
+                .take(map, &places, &mut outcome.receipt)
+                .inspect_err(|_| *decoder = Some(Arc::clone(&map.label)))?
+            {
+                Taken::Not => {}
+                Taken::Nothing => return Ok(None),
+                Taken::Read(read) => return Ok(Some(read)),
             }
         }
         // What an edge node says of itself is read only where somebody wants it.
@@ -284,23 +307,67 @@ impl<'a> Task<'a> {
     }
 
     /// The payload as a map's format says.
-    fn open(&self, map: &PayloadMap) -> Result<Document<'a>, Refusal> {
+    fn open(&self, map: &PayloadMap) -> Result<Opened<'a>, Refusal> {
         let payload = unpack::unpacked(map.compression, &self.message.payload)?;
-        match &map.format {
+        let document = match &map.format {
+            Format::Protobuf => return Ok(Opened::Frame(payload)),
             Format::Json => match payload {
-                Cow::Borrowed(bytes) => json(bytes),
-                Cow::Owned(bytes) => json_owned(bytes),
+                Cow::Borrowed(bytes) => json(bytes)?,
+                Cow::Owned(bytes) => json_owned(bytes)?,
             },
-            Format::Text => text::parse(&payload),
-            Format::DsmrP1(dsmr) => dsmr::parse(&payload, dsmr.checksum),
+            Format::Text => text::parse(&payload)?,
+            Format::Csv(format) => csv::parse(&payload, format)?,
+            Format::Senml => senml::parse(&payload, self.message.received_at_s)?,
+            Format::DsmrP1(dsmr) => dsmr::parse(&payload, dsmr.checksum)?,
             Format::SparkplugB => {
-                Err(Refusal::new(DeadReason::Syntax, "the topic is none of Sparkplug B, which begin with `spBv1.0/`"))
+                let detail = "the topic is none of Sparkplug B, which begin with `spBv1.0/`";
+                return Err(Refusal::new(DeadReason::Syntax, detail));
             }
-            Format::Csv(_) | Format::Protobuf | Format::Senml => {
-                Err(Refusal::new(DeadReason::Syntax, "the format is not read by this version"))
-            }
-        }
+        };
+        Ok(Opened::Document(document))
     }
+}
+
+/// What a map makes of a message whose topic it reads.
+enum Taken {
+    /// The message does not meet its conditions.
+    Not,
+    /// Understood, and nothing to store.
+    Nothing,
+    /// Rows or events.
+    Read(Read),
+}
+
+impl Taken {
+    fn by(map: &PayloadMap) -> impl FnOnce(Gathered) -> Self {
+        let keep_raw = map.keep_raw;
+        // All of it may bear no time of its own and be retained.
+        move |gathered| if gathered.is_empty() { Self::Nothing } else { Self::Read(Read { gathered, keep_raw }) }
+    }
+}
+
+/// Whether two maps read the same bytes into the same document.
+fn is_same(a: &PayloadMap, b: &PayloadMap) -> bool {
+    a.format == b.format && a.compression == b.compression
+}
+
+/// Whom to tell once the message is durable, where the message says it.
+fn receipt(map: &PayloadMap, places: &Places<'_>) -> Result<Option<Receipt>, Refusal> {
+    let Some(rule) = &map.receipt else { return Ok(None) };
+    let (Some(gateway), Some(sequence)) = (places.find(&rule.gateway)?, places.find(&rule.sequence)?) else {
+        return Ok(None);
+    };
+    let is_name = matches!(gateway.kind(), Kind::Text { .. });
+    let sequence = sequence.unescaped().parse().ok().filter(|_| is_name);
+    Ok(sequence.map(|sequence| Receipt { gateway: Arc::from(&*gateway.unescaped()), sequence }))
+}
+
+/// A payload by its format.
+enum Opened<'p> {
+    /// What the map's paths read.
+    Document(Document<'p>),
+    /// A frame of the published schema.
+    Frame(Cow<'p, [u8]>),
 }
 
 fn json(payload: &[u8]) -> Result<Document<'_>, Refusal> {
@@ -320,23 +387,6 @@ fn refused_json(error: JsonError) -> Refusal {
         JsonError::NotUtf8(_) | JsonError::Syntax { .. } => DeadReason::Syntax,
     };
     Refusal::new(reason, error.to_string())
-}
-
-fn meets_all(conditions: &[Condition], root: Value<'_>) -> Result<bool, Refusal> {
-    for condition in conditions {
-        let found = reading::find(&condition.path, root, root)?;
-        let met = match &condition.test {
-            ConditionTest::Exists(wanted) => found.is_some() == *wanted,
-            ConditionTest::AnyOf(texts) => found.is_some_and(|value| {
-                let scalar = !matches!(value.kind(), Kind::List | Kind::Object);
-                scalar && texts.iter().any(|text| *text == value.unescaped())
-            }),
-        };
-        if !met {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }
 
 #[cfg(test)]

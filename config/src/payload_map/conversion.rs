@@ -67,20 +67,28 @@ const UNITS: &[Unit] = {
         unit("kWh", Energy, 1, 1),
         unit("Wh", Energy, 1, 1_000),
         unit("MWh", Energy, 1_000, 1),
+        unit("GWh", Energy, 1_000_000, 1),
+        unit("J", Energy, 1, 3_600_000),
+        unit("kJ", Energy, 1, 3_600),
+        unit("MJ", Energy, 10, 36),
         unit("kvarh", Reactive, 1, 1),
         unit("varh", Reactive, 1, 1_000),
         unit("Mvarh", Reactive, 1_000, 1),
         unit("m3", Volume, 1, 1),
         unit("l", Volume, 1, 1_000),
+        unit("L", Volume, 1, 1_000),
+        unit("m³", Volume, 1, 1),
         unit("ml", Volume, 1, 1_000_000),
         // 231 cubic inches of 2.54 cm.
         unit("gal", Volume, 3_785_411_784, 1_000_000_000_000),
         // 0.3048 m cubed.
         unit("ft3", Volume, 28_316_846_592, 1_000_000_000_000),
         unit("m3/h", Flow, 1, 1),
+        unit("m³/h", Flow, 1, 1),
         unit("l/h", Flow, 1, 1_000),
         unit("l/min", Flow, 60, 1_000),
         unit("l/s", Flow, 3_600, 1_000),
+        unit("m3/s", Flow, 3_600, 1),
         unit("V", Voltage, 1, 1),
         unit("mV", Voltage, 1, 1_000),
         unit("kV", Voltage, 1_000, 1),
@@ -102,7 +110,10 @@ const UNITS: &[Unit] = {
         unit("bar", Pressure, 100, 1),
         unit("MPa", Pressure, 1_000, 1),
         unit("°C", Temperature, 1, 1),
+        unit("Cel", Temperature, 1, 1),
+        unit("C", Temperature, 1, 1),
         unit("1", Ratio, 1, 1),
+        unit("/", Ratio, 1, 1),
         unit("%", Ratio, 1, 100),
     ]
 };
@@ -178,6 +189,12 @@ impl Conversion {
         }
         Ok(Self { numerator, denominator, rounding })
     }
+}
+
+/// The names of the units that a column takes.
+pub(super) fn units_of(channel: Channel) -> impl Iterator<Item = &'static str> {
+    let quantity = quantity_of(channel);
+    UNITS.iter().filter(move |unit| Some(unit.quantity) == quantity).map(|unit| unit.name)
 }
 
 fn find_unit(channel: Channel, name: &str) -> Result<&'static Unit, String> {

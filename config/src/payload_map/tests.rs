@@ -33,7 +33,7 @@ fn every_shipped_map_reads_and_bears_its_own_name() {
 fn the_least_map_has_plain_defaults() {
     let map = PayloadMap::parse(LEAST, "m.toml").unwrap();
     assert_eq!(&*map.label, "x@1");
-    assert_eq!(map.samples, [JsonPath::parse("$").unwrap()]);
+    assert_eq!(map.samples, [ValuePath::message()]);
     assert_eq!(map.time.add_micros, 0);
     assert!(!map.keep_raw && !map.by_name && map.conditions.is_empty() && map.commodity.is_none());
     let field = &map.fields[0];

@@ -64,6 +64,12 @@ impl<'p> Document<'p> {
         Self { text, nodes }
     }
 
+    /// Bytes of text that it holds.
+    #[cfg(test)]
+    pub(crate) fn text_len(&self) -> usize {
+        self.text.len()
+    }
+
     /// The outermost value.
     pub(crate) fn root(&self) -> Value<'_> {
         Value { text: &self.text, nodes: &self.nodes, at: 0 }
@@ -73,6 +79,13 @@ impl<'p> Document<'p> {
 /// Payloads are far below 4 GiB: longer ones are refused before they are read.
 pub(super) fn small(place: usize) -> u32 {
     u32::try_from(place).unwrap_or(u32::MAX)
+}
+
+/// Where a text stands that a [`Builder`] keeps.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    start: u32,
+    end: u32,
 }
 
 /// Builds a document value by value, as a text would be written from its start to its end.
@@ -120,6 +133,19 @@ impl Builder {
 
     /// Names the next member of the object that is open.
     pub(crate) fn key(&mut self, name: &str) -> Result<(), Refusal> {
+        let name = self.place(name);
+        self.key_at(name)
+    }
+
+    /// Keeps a text that comes many times, such as a column's name, for [`Self::key_at`] and [`Self::scalar_at`].
+    pub(crate) fn place(&mut self, text: &str) -> Place {
+        let start = small(self.text.len());
+        self.text.push_str(text);
+        Place { start, end: small(self.text.len()) }
+    }
+
+    /// As [`Self::key`], by a text that is kept.
+    pub(crate) fn key_at(&mut self, name: Place) -> Result<(), Refusal> {
         let in_object = self.open.last().is_some_and(|place| self.nodes[*place].kind == Kind::Object);
         if !in_object || self.named {
             return Err(misbuilt("a name stands where none belongs"));
@@ -127,6 +153,36 @@ impl Builder {
         self.node(Kind::Text { escaped: false }, name);
         self.named = true;
         Ok(())
+    }
+
+    /// Adds a scalar by a text that is kept.
+    pub(crate) fn scalar_at(&mut self, kind: Kind, text: Place) -> Result<(), Refusal> {
+        // What is kept is resolved already.
+        let kind = if matches!(kind, Kind::Text { .. }) { Kind::Text { escaped: false } } else { kind };
+        self.admit()?;
+        self.node(kind, text);
+        Ok(())
+    }
+
+    /// Adds a value of another document with all that is in it.
+    pub(crate) fn copy(&mut self, value: Value<'_>) -> Result<(), Refusal> {
+        match value.kind() {
+            Kind::List => {
+                self.list()?;
+                value.items().try_for_each(|item| self.copy(item))?;
+                self.end()
+            }
+            Kind::Object => {
+                self.object()?;
+                for (name, member) in value.members() {
+                    self.key(&name.unescaped())?;
+                    self.copy(member)?;
+                }
+                self.end()
+            }
+            Kind::Text { .. } => self.text(&value.unescaped()),
+            kind => self.scalar(kind, value.raw()),
+        }
     }
 
     /// Adds a text.
@@ -167,6 +223,14 @@ impl Builder {
     }
 
     fn scalar(&mut self, kind: Kind, text: &str) -> Result<(), Refusal> {
+        self.admit()?;
+        let text = self.place(text);
+        self.node(kind, text);
+        Ok(())
+    }
+
+    /// Whether one more value belongs here and is allowed.
+    fn admit(&mut self) -> Result<(), Refusal> {
         let belongs = match self.open.last() {
             Some(place) => (self.nodes[*place].kind == Kind::Object) == self.named,
             None => self.nodes.is_empty(),
@@ -179,15 +243,12 @@ impl Builder {
             return Err(self.limits.too_many());
         }
         self.named = false;
-        self.node(kind, text);
         Ok(())
     }
 
-    fn node(&mut self, kind: Kind, text: &str) {
-        let start = small(self.text.len());
-        self.text.push_str(text);
+    fn node(&mut self, kind: Kind, text: Place) {
         let next = small(self.nodes.len() + 1);
-        self.nodes.push(Node { kind, start, end: small(self.text.len()), next });
+        self.nodes.push(Node { kind, start: text.start, end: text.end, next });
     }
 }
 
@@ -205,8 +266,15 @@ pub(crate) struct Value<'d> {
 }
 
 impl<'d> Value<'d> {
+    /// A text by itself, such as a part of a topic.
+    pub(crate) fn of_text(text: &'d str) -> Self {
+        Self { text, nodes: &[], at: 0 }
+    }
+
     fn node(self) -> Node {
-        self.nodes[self.at]
+        // A text by itself has no nodes.
+        let alone = || Node { kind: Kind::Text { escaped: false }, start: 0, end: small(self.text.len()), next: 1 };
+        self.nodes.get(self.at).copied().unwrap_or_else(alone)
     }
 
     /// What it is.

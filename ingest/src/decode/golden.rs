@@ -158,8 +158,9 @@ pub fn decimal(value: i64, scale: u8) -> String {
     format!("{sign}{whole}.{fraction}")
 }
 
-const SHIPPED: [(&str, &str); 6] = [
+const SHIPPED: &[(&str, &str)] = &[
     ("meterlake-json", include_str!("../../tests/integration/golden/meterlake-json.txt")),
+    ("meterlake-protobuf", include_str!("../../tests/integration/golden/meterlake-protobuf.txt")),
     ("wmbusmeters", include_str!("../../tests/integration/golden/wmbusmeters.txt")),
     ("tasmota", include_str!("../../tests/integration/golden/tasmota.txt")),
     ("litres-local-json", include_str!("../../tests/integration/golden/litres-local-json.txt")),
@@ -169,7 +170,7 @@ const SHIPPED: [(&str, &str); 6] = [
 
 /// The golden messages of the maps that come with the program: each file's name, which is its map's, and its text.
 pub fn shipped() -> impl Iterator<Item = (&'static str, &'static str)> {
-    SHIPPED.into_iter()
+    SHIPPED.iter().copied()
 }
 
 #[cfg(test)]

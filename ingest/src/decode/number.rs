@@ -43,6 +43,19 @@ pub(crate) fn convert(text: &str, conversion: &Conversion) -> Result<i64, Decima
     Ok(if negative { -magnitude } else { magnitude })
 }
 
+/// The sum of two decimal texts, as one; `None` where it has too many digits or one is no number.
+pub(crate) fn sum(a: &str, b: &str) -> Option<String> {
+    let (a, b) = (parts(a).ok()?, parts(b).ok()?);
+    let exponent = a.2.min(b.2);
+    let aligned = |(negative, digits, own): (bool, u128, i32)| {
+        let factor = 10_u128.checked_pow(own.checked_sub(exponent)?.unsigned_abs())?;
+        let digits = i128::try_from(digits.checked_mul(factor)?).ok()?;
+        Some(if negative { -digits } else { digits })
+    };
+    let sum = aligned(a)?.checked_add(aligned(b)?)?;
+    Some(if exponent == 0 { sum.to_string() } else { format!("{sum}e{exponent}") })
+}
+
 fn wide(positive: i64) -> u128 {
     u128::from(positive.unsigned_abs())
 }
@@ -131,6 +144,21 @@ mod tests {
             ("nan", exactly(1, 1), Err(DecimalError::Syntax)),
         ] {
             assert_eq!(convert(text, &conversion), expected, "{text} by {conversion:?}");
+        }
+    }
+
+    #[test]
+    fn sums_are_exact() {
+        for (a, b, expected) in [
+            ("20", "1.5", Some("215e-1")),
+            ("0.1", "0.2", Some("3e-1")),
+            ("-7", "7", Some("0")),
+            ("1e3", "1", Some("1001")),
+            ("-0.25", "0.125", Some("-125e-3")),
+            ("1e60", "1", None),
+            ("x", "1", None),
+        ] {
+            assert_eq!(sum(a, b).as_deref(), expected, "{a} + {b}");
         }
     }
 

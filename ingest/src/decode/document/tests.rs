@@ -96,6 +96,34 @@ proptest! {
 }
 
 #[test]
+fn what_is_kept_is_written_once_and_a_copy_says_the_same() {
+    let mut one = builder(4, 20);
+    let name = one.place("name");
+    let value = one.place("12.5");
+    one.list().unwrap();
+    for _ in 0..3 {
+        one.object().unwrap();
+        one.key_at(name).unwrap();
+        one.scalar_at(Kind::Number, value).unwrap();
+        one.end().unwrap();
+    }
+    one.end().unwrap();
+    assert_eq!(one.text.len(), "name12.5".len());
+    let one = one.finish().unwrap();
+    let mut two = builder(4, 20);
+    two.copy(one.root()).unwrap();
+    assert_eq!(said(two.finish().unwrap().root()), said(one.root()));
+    assert_eq!(said(one.root()).to_string(), r#"[{"name":12.5},{"name":12.5},{"name":12.5}]"#);
+}
+
+#[test]
+fn a_part_of_a_topic_is_a_text() {
+    let value = Value::of_text("gw-7");
+    assert_eq!((value.kind(), value.raw(), &*value.unescaped()), (Kind::Text { escaped: false }, "gw-7", "gw-7"));
+    assert_eq!((value.items().count(), value.members().count()), (0, 0));
+}
+
+#[test]
 fn depth_and_count_are_limited() {
     let mut deep = builder(2, 10);
     deep.list().unwrap();
