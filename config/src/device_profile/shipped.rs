@@ -24,6 +24,8 @@ pub(super) const SHIPPED: &[Shipped] = shipped![
     "abb-b23",
     "acrel-adl400",
     "acrel-adw300",
+    "bernecker-mpm3pm",
+    "bg-ds100",
     "carlo-gavazzi-em111",
     "carlo-gavazzi-em24",
     "carlo-gavazzi-em24-e1",
