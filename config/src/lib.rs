@@ -31,7 +31,8 @@ mod spelling;
 pub use problem::{Problem, line_of};
 pub use quantity::{bytes_text, duration_text, parse_bytes, parse_duration};
 pub use settings::{
-    AlertsConfig, BillingConfig, CollectConfig, Config, ConfigErrors, HourRange, JobsConfig, LakeConfig, LeakConfig,
-    LeakRule, ModbusDevice, ModbusLine, MqttBroker, ProfilesConfig, Secret, ServeConfig, UndervoltageConfig,
+    AlertsConfig, BillingConfig, CollectConfig, Config, ConfigErrors, HourRange, IdForm, JobsConfig, LakeConfig,
+    LeakConfig, LeakRule, ModbusDevice, ModbusFraming, ModbusLine, ModbusLink, ModbusListener, ModbusTransport,
+    MqttBroker, PacketPart, PacketPattern, Parity, ProfilesConfig, Secret, SerialPort, ServeConfig, UndervoltageConfig,
     UsageConfig, VoltageLimits,
 };

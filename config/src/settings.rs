@@ -16,7 +16,10 @@ use std::path::{Path, PathBuf};
 
 pub use alerts::{AlertsConfig, LeakConfig, LeakRule, UndervoltageConfig, VoltageLimits};
 pub use collect::{CollectConfig, LakeConfig};
-pub use modbus::{ModbusDevice, ModbusLine};
+pub use modbus::{
+    IdForm, ModbusDevice, ModbusFraming, ModbusLine, ModbusLink, ModbusListener, ModbusTransport, PacketPart,
+    PacketPattern, Parity, SerialPort,
+};
 pub use mqtt::MqttBroker;
 pub use rules::{BillingConfig, HourRange, ProfilesConfig, UsageConfig};
 pub use secret::Secret;
@@ -34,8 +37,10 @@ pub struct Config {
     pub collect: CollectConfig,
     /// Brokers to subscribe at.
     pub mqtt: Vec<MqttBroker>,
-    /// Modbus TCP gateways to poll.
+    /// Modbus lines to poll.
     pub modbus: Vec<ModbusLine>,
+    /// Ports that Modbus device servers connect to.
+    pub modbus_listen: Vec<ModbusListener>,
     /// When jobs run.
     pub jobs: JobsConfig,
     /// Health and metrics.
@@ -106,16 +111,26 @@ impl Config {
         include_str!("../default.toml")
     }
 
+    /// Every Modbus line: those that we connect to, and those that connect to us.
+    pub fn modbus_lines(&self) -> impl Iterator<Item = &ModbusLine> {
+        let links = self.modbus_listen.iter().flat_map(|listener| &listener.links);
+        self.modbus.iter().chain(links.map(|link| &link.line))
+    }
+
     fn read(file: &str, text: &str, around: &Surroundings<'_>) -> Result<Self, ConfigErrors> {
         let (doc, table) = Document::parse(file, text);
         let config = {
             let mut root = Section::root(&doc, &table);
             let lake = LakeConfig::read(root.section("lake"), around);
             let collect = CollectConfig::read(root.section("collect"), around);
+            let mqtt = mqtt::read_all(root.sections("mqtt"), &collect.name, around);
+            let (lines, listeners) = (root.sections("modbus"), root.sections("modbus_listen"));
+            let (modbus, modbus_listen) = modbus::read_all(lines, listeners, around);
             Self {
                 lake,
-                mqtt: mqtt::read_all(root.sections("mqtt"), &collect.name, around),
-                modbus: modbus::read_all(root.sections("modbus"), around),
+                mqtt,
+                modbus,
+                modbus_listen,
                 collect,
                 jobs: JobsConfig::read(root.section("jobs")),
                 serve: ServeConfig::read(root.section("serve")),
@@ -140,28 +155,44 @@ fn named<T>(
     around: &Surroundings<'_>,
     kind: &Named<T>,
 ) -> Option<T> {
-    let note = |message: String| section.document().note(line, message);
+    match named_by(key, name, around, kind) {
+        Ok(found) => Some(found),
+        Err(Unusable::Name(complaint)) => {
+            section.document().note(line, complaint);
+            None
+        }
+        Err(Unusable::File(problems)) => {
+            section.document().note_all(problems);
+            None
+        }
+    }
+}
+
+/// Why nothing can be used under a name.
+enum Unusable {
+    /// What is wrong with the name, with the key that gives it.
+    Name(String),
+    /// What is wrong in the file.
+    File(Vec<Problem>),
+}
+
+/// What [`named`] finds, for whoever notes problems elsewhere.
+fn named_by<T>(key: &str, name: &str, around: &Surroundings<'_>, kind: &Named<T>) -> Result<T, Unusable> {
     if !name.ends_with(".toml") {
         let known = (kind.names)();
         let found = known.contains(&name).then(|| (kind.shipped)(name)).flatten();
-        if found.is_none() {
+        return found.ok_or_else(|| {
             let hint = match crate::spelling::near_miss(name, &known) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("there are {}, and files that end in .toml", known.join(", ")),
             };
-            note(format!("`{key}`: no {} `{name}` comes with the program; {hint}", kind.word));
-        }
-        return found;
+            Unusable::Name(format!("`{key}`: no {} `{name}` comes with the program; {hint}", kind.word))
+        });
     }
     let path = around.path(name);
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) => {
-            note(format!("`{key}`: {} cannot be read: {error}", path.display()));
-            return None;
-        }
-    };
-    (kind.parse)(&text, &path.display().to_string()).map_err(|problems| section.document().note_all(problems)).ok()
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| Unusable::Name(format!("`{key}`: {} cannot be read: {error}", path.display())))?;
+    (kind.parse)(&text, &path.display().to_string()).map_err(Unusable::File)
 }
 
 /// A kind of file that others write and a configuration names.

@@ -31,6 +31,16 @@ pub enum IngestError {
         /// What the broker answered.
         reason: String,
     },
+    /// The port that device servers connect to cannot be had.
+    #[error("listener {listener} cannot listen at {bind}: {reason}")]
+    Listen {
+        /// The listener's name in the configuration.
+        listener: String,
+        /// Address and port.
+        bind: std::net::SocketAddr,
+        /// What the system says.
+        reason: String,
+    },
     /// Nobody takes what is collected.
     #[error("{source_name} has nobody to hand its readings to: the receiver is gone")]
     ReceiverGone {

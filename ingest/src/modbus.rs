@@ -1,15 +1,17 @@
-//! Modbus TCP: lines of devices polled on a schedule, by profile.
+//! Modbus: lines of devices polled on a schedule, by profile. TCP, RTU on a serial line or over TCP, and device servers
+//! that connect to us.
 //!
 //! ```text
 //! profile ─ planner ─ requests ─┐
-//! calendar ─ schedule ─ slots ──┼─ turn ─ ask ─ connection ═══ gateway
-//!                               │           │
+//! calendar ─ schedule ─ slots ──┼─ turn ─ ask ─ connection ═╦═ dial ── gateway, serial line
+//!                               │           │    frame      ╚═ listen ─ device server
 //!                     delivery ─┴─ decode ──┘ registers
 //! ```
 //!
-//! [`poll_line`] is the task of one line, [`LineClient`] asks a line for a person. [`decode_block`] and [`replay`] are pure, so that dead letters are read again
+//! [`poll_line`] is the task of one line, [`listen`] that of a port and its many lines, [`LineClient`] asks a line for a
+//! person. [`decode_block`] and [`replay`] are pure, so that dead letters are read again
 //! after a profile was mended. Nothing is ever written to a device: only function codes 3 and 4 exist here. Devices with
-//! a clock of their own, serial lines and TLS are left out.
+//! a clock of their own and TLS are left out.
 
 mod ask;
 mod backoff;
@@ -18,15 +20,21 @@ mod clock;
 mod connection;
 mod decode;
 mod device;
+mod dial;
 mod failure;
+mod frame;
 pub mod golden;
+mod heartbeat;
 mod identity;
 mod image;
 mod line;
+mod listen;
 mod number;
+mod packet;
 mod planner;
 mod prepare;
 mod schedule;
+mod serial;
 mod stats;
 pub mod sunspec;
 mod turn;
@@ -44,6 +52,7 @@ pub use failure::{Failure, FailureKind};
 pub use identity::{Nameplate, identify};
 pub use image::Image;
 pub use line::poll_line;
+pub use listen::{ListenStats, listen};
 pub use planner::{BlockRequest, plan, plan_identity};
 pub use schedule::{SLOT_TOLERANCE_S, Slots};
 pub use stats::{DeviceStats, LineStats};
@@ -52,7 +61,12 @@ pub use stats::{DeviceStats, LineStats};
 /// row and events, or a dead letter with what is still wrong. Its time is worked out from its arrival, as when polled.
 ///
 /// Every event bit that is set becomes an event: what was set before is not known.
-pub fn replay(lines: &[ModbusLine], message: &RawMessage, directory: &MeterDirectory, out: &mut ReadingBatch) {
+pub fn replay<'l>(
+    lines: impl IntoIterator<Item = &'l ModbusLine>,
+    message: &RawMessage,
+    directory: &MeterDirectory,
+    out: &mut ReadingBatch,
+) {
     let mut refuse = |reason, detail: String, decoder: Arc<str>| {
         out.dead_letters.push(DeadLetter { reason, detail, message: message.clone(), decoder });
     };
@@ -61,7 +75,7 @@ pub fn replay(lines: &[ModbusLine], message: &RawMessage, directory: &MeterDirec
         Err(BlockError { reason, detail }) => return refuse(reason, detail, "modbus".into()),
     };
     let decode::Kept { unit, blocks, found } = kept;
-    let line = lines.iter().find(|line| line::source_of(&line.name) == message.source);
+    let line = lines.into_iter().find(|line| line::source_of(&line.name) == message.source);
     let Some(device) = line.and_then(|line| line.devices.iter().find(|device| device.unit == unit)) else {
         let detail = format!("no device with unit {unit} is configured on {}", message.source);
         return refuse(DeadReason::NoMap, detail, "modbus".into());
@@ -91,7 +105,7 @@ pub fn replay(lines: &[ModbusLine], message: &RawMessage, directory: &MeterDirec
         directory,
         plate: &[],
         stranger: identity.as_ref().err().map(String::as_str),
-        ts: Slots::new(device.interval, zone).stamp(received_at),
+        ts: Slots::new(device.interval, zone).stamp(received_at, device.offset).0,
         received_at_s: message.received_at_s,
     };
     let mut status = vec![0; profile.status.len()];

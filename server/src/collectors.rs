@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use meterlake_config::{Config, ModbusLine, MqttBroker};
-use meterlake_ingest::modbus::LineStats;
+use meterlake_config::{Config, ModbusLine, ModbusListener, MqttBroker};
+use meterlake_ingest::modbus::{LineStats, ListenStats};
 use meterlake_ingest::mqtt::MqttStats;
 use meterlake_ingest::{Delivery, Directory, modbus, mqtt};
 use tokio::sync::mpsc;
@@ -26,6 +26,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(60);
 enum SourceName {
     Broker(String),
     Line(String),
+    Listener(String),
 }
 
 impl fmt::Display for SourceName {
@@ -33,6 +34,7 @@ impl fmt::Display for SourceName {
         match self {
             Self::Broker(name) => write!(f, "broker {name}"),
             Self::Line(name) => write!(f, "modbus line {name}"),
+            Self::Listener(name) => write!(f, "modbus listener {name}"),
         }
     }
 }
@@ -42,13 +44,16 @@ impl fmt::Display for SourceName {
 enum SourceConfig {
     Broker(MqttBroker),
     Line(ModbusLine),
+    Listener(ModbusListener),
 }
 
 impl SourceConfig {
     fn all(config: &Config) -> BTreeMap<SourceName, Self> {
         let brokers = config.mqtt.iter().map(|b| (SourceName::Broker(b.name.clone()), Self::Broker(b.clone())));
         let lines = config.modbus.iter().map(|l| (SourceName::Line(l.name.clone()), Self::Line(l.clone())));
-        brokers.chain(lines).collect()
+        let listeners =
+            config.modbus_listen.iter().map(|l| (SourceName::Listener(l.name.clone()), Self::Listener(l.clone())));
+        brokers.chain(lines).chain(listeners).collect()
     }
 }
 
@@ -57,6 +62,7 @@ impl SourceConfig {
 enum SourceStats {
     Broker(Arc<MqttStats>),
     Line(Arc<LineStats>),
+    Listener(Arc<ListenStats>),
 }
 
 struct Running {
@@ -172,6 +178,13 @@ impl Collectors {
                 let task = tokio::spawn(async move { work.await.with_context(|| format!("modbus line {name}")) });
                 (SourceStats::Line(stats), task)
             }
+            SourceConfig::Listener(listener) => {
+                let stats = Arc::new(ListenStats::new(listener));
+                let work = modbus::listen(listener.clone(), directory, out, Arc::clone(&stats), stop.clone());
+                let name = listener.name.clone();
+                let task = tokio::spawn(async move { work.await.with_context(|| format!("modbus listener {name}")) });
+                (SourceStats::Listener(stats), task)
+            }
         };
         Running { config, stats, stop, task: Some(task) }
     }
@@ -185,6 +198,9 @@ impl Collectors {
                 }
                 (SourceName::Line(name), SourceStats::Line(stats)) => {
                     sources.lines.push((name.clone(), Arc::clone(stats)));
+                }
+                (SourceName::Listener(name), SourceStats::Listener(stats)) => {
+                    sources.listeners.push((name.clone(), Arc::clone(stats)));
                 }
                 _ => {}
             }

@@ -29,8 +29,8 @@ pub fn check(file: &Path) -> ExitCode {
                 "{}: right; {} MQTT brokers, {} Modbus lines with {} devices",
                 file.display(),
                 config.mqtt.len(),
-                config.modbus.len(),
-                config.modbus.iter().map(|line| line.devices.len()).sum::<usize>()
+                config.modbus_lines().count(),
+                config.modbus_lines().map(|line| line.devices.len()).sum::<usize>()
             );
             ExitCode::SUCCESS
         }

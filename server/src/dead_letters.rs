@@ -12,7 +12,7 @@ use anyhow::{Context, ensure};
 use arrow::array::{Array, BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use clap::{Args, Subcommand};
-use meterlake_config::{Config, ModbusLine, MqttBroker};
+use meterlake_config::Config;
 use meterlake_ingest::{decode, modbus};
 use meterlake_model::{MeterDirectory, RawMessage, ReadingBatch, Timestamp, month_key};
 use meterlake_store::query::ReadOptions;
@@ -138,7 +138,7 @@ struct Letter {
 async fn replay(config: &Config, lake: &Lake, args: &ReplayArgs) -> anyhow::Result<()> {
     lake.ensure(&replays_table()).await?;
     let directory = lake.read_registry(None).await?.directory();
-    let decoder = Decoder { brokers: &config.mqtt, lines: &config.modbus, directory: &directory };
+    let decoder = Decoder { config, directory: &directory };
     let (mut tried, mut readable, mut readings, mut after) = (0, 0, 0, (0_i64, -1_i32));
     loop {
         let letters = next_letters(lake, args, after).await?;
@@ -206,8 +206,7 @@ fn column<T: Array + 'static>(array: &dyn Array) -> anyhow::Result<&T> {
 }
 
 struct Decoder<'c> {
-    brokers: &'c [MqttBroker],
-    lines: &'c [ModbusLine],
+    config: &'c Config,
     directory: &'c MeterDirectory,
 }
 
@@ -227,10 +226,10 @@ impl Decoder<'_> {
     }
 
     fn read_one(&self, message: &RawMessage, out: &mut ReadingBatch) {
-        match self.brokers.iter().find(|broker| broker.name == *message.source) {
+        match self.config.mqtt.iter().find(|broker| broker.name == *message.source) {
             // A retained message is told by its flag at arrival only; a replayed one is none.
             Some(broker) => decode::decode(&broker.maps, message, false, self.directory, out),
-            None => modbus::replay(self.lines, message, self.directory, out),
+            None => modbus::replay(self.config.modbus_lines(), message, self.directory, out),
         }
     }
 }

@@ -9,7 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::status::{Figures, StatusReport};
+use crate::status::{DeviceFigures, Figures, StatusReport};
 
 /// Of what [`render`] gives.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -67,6 +67,8 @@ pub fn render(report: Option<&StatusReport>, tables: &[TableFigures], now_s: i64
         }
         by_source(&mut registry, "mqtt", "broker", &report.brokers);
         by_source(&mut registry, "modbus", "line", &report.lines);
+        by_source(&mut registry, "modbus_listener", "listener", &report.listeners);
+        by_device(&mut registry, &report.devices);
     }
     let files = family(&mut registry, "table_files", "Live files of a table");
     let bytes = family(&mut registry, "table_bytes", "Bytes of a table's live files");
@@ -108,6 +110,19 @@ fn by_source(registry: &mut Registry, prefix: &str, label: &str, sources: &[(Str
     }
 }
 
+/// One metric for each figure of a device, labelled with line, unit and meter.
+fn by_device(registry: &mut Registry, devices: &[DeviceFigures]) {
+    let Some(first) = devices.first() else { return };
+    for (at, (figure, _)) in first.figures.iter().enumerate() {
+        let family = family(registry, &format!("modbus_device_{figure}"), "Since the collector's start, or now");
+        for device in devices {
+            let labels = [("line", &device.line), ("unit", &device.unit.to_string()), ("meter", &device.meter)];
+            let labels = labels.map(|(name, value)| (name.to_owned(), value.clone())).to_vec();
+            family.get_or_create(&labels).set(device.figures.get(at).map_or(0, |(_, value)| *value));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,6 +136,13 @@ mod tests {
             totals: vec![("readings_stored".into(), 42)],
             brokers: vec![("yard".into(), vec![("connected".into(), 1)])],
             lines: Vec::new(),
+            listeners: vec![("dtus".into(), vec![("links_up".into(), 3)])],
+            devices: vec![DeviceFigures {
+                line: "dtus/1".into(),
+                unit: 7,
+                meter: "W1".into(),
+                figures: vec![("requests".into(), 9)],
+            }],
             reload: None,
         };
         let tables = [TableFigures { name: "water_readings".into(), files: 2, bytes: 3, rows: 5, version: 7 }];
@@ -129,6 +151,8 @@ mod tests {
             "meterlake_collect_up 1",
             "meterlake_collect_readings_stored 42",
             "meterlake_mqtt_connected{broker=\"yard\"} 1",
+            "meterlake_modbus_listener_links_up{listener=\"dtus\"} 3",
+            "meterlake_modbus_device_requests{line=\"dtus/1\",unit=\"7\",meter=\"W1\"} 9",
             "meterlake_table_rows{table=\"water_readings\"} 5",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
-use meterlake_ingest::modbus::{FailureKind, LineStats};
+use meterlake_ingest::modbus::{FailureKind, LineStats, ListenStats};
 use meterlake_ingest::mqtt::MqttStats;
 use meterlake_model::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -90,7 +90,32 @@ pub struct Sources {
     pub brokers: Vec<(String, Arc<MqttStats>)>,
     /// Modbus lines.
     pub lines: Vec<(String, Arc<LineStats>)>,
+    /// Ports that Modbus device servers connect to.
+    pub listeners: Vec<(String, Arc<ListenStats>)>,
 }
+
+impl Sources {
+    /// Every Modbus line, those of listeners included.
+    fn all_lines(&self) -> impl Iterator<Item = &(String, Arc<LineStats>)> {
+        self.lines.iter().chain(self.listeners.iter().flat_map(|(_, listener)| &listener.lines))
+    }
+}
+
+/// Figures of one Modbus device.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct DeviceFigures {
+    /// Its line.
+    pub line: String,
+    /// Its address on the line.
+    pub unit: u8,
+    /// The meter.
+    pub meter: String,
+    /// By the metric's name.
+    pub figures: Figures,
+}
+
+/// Devices whose figures are reported at most, since the report is written each second.
+const MOST_DEVICES: usize = 5_000;
 
 /// One counter or gauge of a source, by its metric's name.
 pub type Figures = Vec<(String, u64)>;
@@ -110,6 +135,12 @@ pub struct StatusReport {
     pub brokers: Vec<(String, Figures)>,
     /// By Modbus line: figures of the polls.
     pub lines: Vec<(String, Figures)>,
+    /// By Modbus listener: figures of the connections, and sums over its lines.
+    #[serde(default)]
+    pub listeners: Vec<(String, Figures)>,
+    /// By Modbus device; the first 5,000 where there are more.
+    #[serde(default)]
+    pub devices: Vec<DeviceFigures>,
     /// The last reload of the configuration, if there was one.
     #[serde(default)]
     pub reload: Option<ReloadOutcome>,
@@ -122,8 +153,9 @@ impl StatusReport {
             (more.sources.clone().unwrap_or_default(), more.reload.clone())
         };
         let total = |name: &str, counter: &AtomicU64| (name.to_owned(), CollectStatus::get(counter));
+        let now_s = Timestamp::now().unix_seconds();
         Self {
-            written_at_s: Timestamp::now().unix_seconds(),
+            written_at_s: now_s,
             started_at_s,
             pid: std::process::id(),
             totals: vec![
@@ -139,7 +171,13 @@ impl StatusReport {
                 total("journal_committed_position", &status.committed_position),
             ],
             brokers: sources.brokers.iter().map(|(name, stats)| (name.clone(), broker_figures(stats))).collect(),
-            lines: sources.lines.iter().map(|(name, stats)| (name.clone(), line_figures(stats))).collect(),
+            lines: sources.lines.iter().map(|(name, stats)| (name.clone(), line_figures(stats, now_s))).collect(),
+            listeners: sources
+                .listeners
+                .iter()
+                .map(|(name, stats)| (name.clone(), listener_figures(stats, now_s)))
+                .collect(),
+            devices: device_figures(&sources, now_s),
             reload,
         }
     }
@@ -226,7 +264,7 @@ fn broker_figures(stats: &MqttStats) -> Figures {
     figures
 }
 
-fn line_figures(stats: &LineStats) -> Figures {
+fn line_figures(stats: &LineStats, now_s: i64) -> Figures {
     let counters = [
         ("requests", &stats.requests),
         ("readings", &stats.readings),
@@ -243,7 +281,62 @@ fn line_figures(stats: &LineStats) -> Figures {
     for kind in FailureKind::ALL {
         figures.push((format!("failures_{}", kind.as_str()), stats.failures(kind)));
     }
+    let latency = &stats.latency;
+    figures.push(("connected".to_owned(), u64::from(stats.connected.load(Ordering::Relaxed))));
+    figures.push(("answers".to_owned(), latency.answers()));
+    figures.push(("latency_sum_us".to_owned(), latency.total_us()));
+    figures.push(("latency_max_us".to_owned(), latency.longest_us()));
+    figures.push(("oldest_reading_age_s".to_owned(), stats.oldest_reading_age_s(now_s).unwrap_or(0)));
     figures
+}
+
+/// What happened at the port, and the sums over the lines behind it; for the longest and the oldest, the greatest.
+fn listener_figures(stats: &ListenStats, now_s: i64) -> Figures {
+    let counters = [
+        ("accepted", &stats.accepted),
+        ("accept_errors", &stats.accept_errors),
+        ("registered", &stats.registered),
+        ("replaced", &stats.replaced),
+        ("refused_unknown", &stats.unknown),
+        ("refused_unrecognised", &stats.unrecognised),
+        ("refused_too_many", &stats.too_many),
+    ];
+    let mut figures = named(&counters);
+    figures.push(("links".to_owned(), stats.lines.len() as u64));
+    figures.push(("links_up".to_owned(), stats.links_up() as u64));
+    let mut sums = Figures::new();
+    for (_, line) in &stats.lines {
+        let of_line = line_figures(line, now_s);
+        if sums.is_empty() {
+            sums = of_line;
+            continue;
+        }
+        for ((name, sum), (_, more)) in sums.iter_mut().zip(of_line) {
+            let greatest = matches!(name.as_str(), "latency_max_us" | "oldest_reading_age_s");
+            *sum = if greatest { more.max(*sum) } else { *sum + more };
+        }
+    }
+    figures.extend(sums.into_iter().filter(|(name, _)| name != "connected"));
+    figures
+}
+
+fn device_figures(sources: &Sources, now_s: i64) -> Vec<DeviceFigures> {
+    let devices = sources.all_lines().flat_map(|(line, stats)| stats.devices.iter().map(move |device| (line, device)));
+    let figures = devices.take(MOST_DEVICES).map(|(line, device)| {
+        let mut figures = named(&[
+            ("requests", &device.requests),
+            ("readings", &device.readings),
+            ("slots_missed", &device.slots_missed),
+        ]);
+        figures.push(("failures".to_owned(), FailureKind::ALL.iter().map(|kind| device.failures(*kind)).sum()));
+        figures.push(("answers".to_owned(), device.latency.answers()));
+        figures.push(("latency_sum_us".to_owned(), device.latency.total_us()));
+        figures.push(("latency_max_us".to_owned(), device.latency.longest_us()));
+        figures.push(("backed_off".to_owned(), u64::from(device.backed_off.load(Ordering::Relaxed))));
+        figures.push(("reading_age_s".to_owned(), device.age_s(now_s).unwrap_or(0)));
+        DeviceFigures { line: line.clone(), unit: device.unit, meter: device.meter_id.to_string(), figures }
+    });
+    figures.collect()
 }
 
 fn named(counters: &[(&str, &AtomicU64)]) -> Figures {

@@ -1,25 +1,34 @@
-//! `[[modbus]]`: gateways, and the devices behind each.
+//! `[[modbus]]`: lines, and the devices on each. `[[modbus_listen]]`: ports that lines connect to.
+
+mod devices_csv;
+mod listen;
+mod packet;
+mod stagger;
+mod transport;
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use meterlake_model::MeterId;
 
+pub use listen::{ModbusLink, ModbusListener};
+pub use packet::{IdForm, PacketPart, PacketPattern};
+pub use transport::{ModbusFraming, ModbusTransport, Parity, SerialPort};
+
 use super::collect::plain_name;
 use super::{Named, Surroundings, named};
 use crate::device_profile::DeviceProfile;
 use crate::document::Section;
 use crate::quantity::{DAY, MILLISECOND, MINUTE, SECOND};
+use stagger::Stagger;
 
-/// A Modbus TCP gateway: one connection, one queue.
+/// A Modbus line: one connection, one queue.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModbusLine {
     /// Names it in the `source` of its rows, in logs and metrics.
     pub name: String,
-    /// Host name or address.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
+    /// How it is reached.
+    pub transport: ModbusTransport,
     /// How long an answer may take.
     pub timeout: Duration,
     /// How long a connection may take.
@@ -30,7 +39,7 @@ pub struct ModbusLine {
     pub devices: Vec<ModbusDevice>,
 }
 
-/// A meter behind a gateway.
+/// A meter on a line.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModbusDevice {
     /// Its address on the line.
@@ -42,7 +51,7 @@ pub struct ModbusDevice {
     /// From one poll to the next. Polls fall on whole multiples of it: from civil midnight of the meter's zone where it
     /// divides a day, else from 1970 by UTC.
     pub interval: Duration,
-    /// So long after each multiple; less than the interval.
+    /// So long after each multiple, with what the line's stagger adds; less than the interval.
     pub offset: Duration,
 }
 
@@ -56,25 +65,49 @@ const PROFILES: Named<DeviceProfile> = Named {
 /// What earlier lines and devices said.
 #[derive(Default)]
 struct Known {
-    /// Meters, and the line of the file where each stands.
-    meters: HashMap<MeterId, usize>,
+    /// Meters, and where each stands: `line 7` of this file, or another file and its line.
+    meters: HashMap<MeterId, String>,
     /// Profiles by the name that was given: a thousand devices are read by a handful of them.
     profiles: HashMap<String, DeviceProfile>,
 }
 
-/// Reads every line and device that is complete; what is wrong or missing is noted.
-pub(super) fn read_all(sections: Vec<Section<'_>>, around: &Surroundings<'_>) -> Vec<ModbusLine> {
-    let mut lines: Vec<ModbusLine> = Vec::new();
+impl Known {
+    /// Notes a meter. An error says where it stands already, as in "`meter_id` …".
+    fn add_meter(&mut self, meter_id: &MeterId, place: String) -> Result<(), String> {
+        if let Some(first) = self.meters.get(meter_id) {
+            return Err(format!("`{meter_id}` is that of the device in {first} too"));
+        }
+        self.meters.insert(meter_id.clone(), place);
+        Ok(())
+    }
+}
+
+/// Reads every line, listener and device that is complete; what is wrong or missing is noted.
+pub(super) fn read_all(
+    lines: Vec<Section<'_>>,
+    listeners: Vec<Section<'_>>,
+    around: &Surroundings<'_>,
+) -> (Vec<ModbusLine>, Vec<ModbusListener>) {
     let mut known = Known::default();
+    let lines = read_lines(lines, around, &mut known);
+    let listeners = listen::read_all(listeners, &lines, around, &mut known);
+    (lines, listeners)
+}
+
+fn read_lines(sections: Vec<Section<'_>>, around: &Surroundings<'_>, known: &mut Known) -> Vec<ModbusLine> {
+    let mut lines: Vec<ModbusLine> = Vec::new();
     for mut section in sections {
-        let devices = read_devices(&mut section, around, &mut known);
+        let stagger = stagger::read(&mut section).unwrap_or(Stagger::None);
+        let devices = read_devices(&mut section, "[[modbus.device]]", stagger, around, known);
         let Some(line) = read_line(&mut section, devices) else { continue };
         if lines.iter().any(|other| other.name == line.name) {
             section.refuse("name", format_args!("`{}` is given to two lines", line.name));
         }
-        if let Some(other) = lines.iter().find(|other| (&other.host, other.port) == (&line.host, line.port)) {
-            let (host, port, name) = (&line.host, line.port, &other.name);
-            section.refuse("host", format_args!("{host}:{port} is that of line `{name}`; a gateway has one line"));
+        if let Some((other, (key, place))) =
+            lines.iter().find_map(|other| Some((other, line.transport.shared_with(&other.transport)?)))
+        {
+            section
+                .refuse(key, format_args!("{place} is that of line `{}`; a gateway or port has one line", other.name));
         }
         lines.push(line);
     }
@@ -84,31 +117,32 @@ pub(super) fn read_all(sections: Vec<Section<'_>>, around: &Surroundings<'_>) ->
 fn read_line(s: &mut Section<'_>, devices: Vec<ModbusDevice>) -> Option<ModbusLine> {
     let name = s.parsed("name", plain_name);
     let name = s.required("name", name);
-    let host = s.text("host");
-    let host = s.required("host", host);
-    let port = s.integer("port", 1..=u16::MAX).unwrap_or(502);
+    let transport = transport::read(s, &devices);
     let timeout = s.duration("timeout", 10 * MILLISECOND..=MINUTE).unwrap_or(SECOND);
     let connect_timeout = s.duration("connect_timeout", 10 * MILLISECOND..=MINUTE).unwrap_or(3 * SECOND);
     let pause = s.duration("pause", Duration::ZERO..=10 * SECOND).unwrap_or_default();
-    Some(ModbusLine { name: name?, host: host?, port, timeout, connect_timeout, pause, devices })
+    Some(ModbusLine { name: name?, transport: transport?, timeout, connect_timeout, pause, devices })
 }
 
-fn read_devices(line: &mut Section<'_>, around: &Surroundings<'_>, known: &mut Known) -> Vec<ModbusDevice> {
+fn read_devices(
+    line: &mut Section<'_>,
+    header: &str,
+    stagger: Stagger,
+    around: &Surroundings<'_>,
+    known: &mut Known,
+) -> Vec<ModbusDevice> {
     let sections = line.sections("device");
     if sections.is_empty() && !line.has("device") {
-        line.refuse("device", "is missing; name at least one meter under [[modbus.device]]");
+        line.refuse("device", format_args!("is missing; name at least one meter under {header}"));
     }
     let mut devices: Vec<ModbusDevice> = Vec::new();
     for mut section in sections {
-        let Some(device) = read_device(&mut section, around, &mut known.profiles) else { continue };
+        let Some(device) = read_device(&mut section, header, stagger, around, &mut known.profiles) else { continue };
         if devices.iter().any(|other| other.unit == device.unit) {
             section.refuse("unit", format_args!("{} is given to two devices of the line", device.unit));
         }
-        if let Some(first) = known.meters.get(&device.meter_id) {
-            let meter = &device.meter_id;
-            section.refuse("meter_id", format_args!("`{meter}` is that of the device in line {first} too"));
-        } else {
-            known.meters.insert(device.meter_id.clone(), section.line());
+        if let Err(complaint) = known.add_meter(&device.meter_id, format!("line {}", section.line())) {
+            section.refuse("meter_id", complaint);
         }
         devices.push(device);
     }
@@ -117,6 +151,8 @@ fn read_devices(line: &mut Section<'_>, around: &Surroundings<'_>, known: &mut K
 
 fn read_device(
     s: &mut Section<'_>,
+    header: &str,
+    stagger: Stagger,
     around: &Surroundings<'_>,
     profiles: &mut HashMap<String, DeviceProfile>,
 ) -> Option<ModbusDevice> {
@@ -129,15 +165,25 @@ fn read_device(
     let profile = s.required("profile", name).and_then(|name| match profiles.get(&name) {
         Some(profile) => Some(profile.clone()),
         None => {
-            let profile = named(s, ("modbus.device.profile", line), &name, around, &PROFILES)?;
+            let key = format!("{}.profile", header.trim_matches(['[', ']']));
+            let profile = named(s, (&key, line), &name, around, &PROFILES)?;
             profiles.insert(name, profile.clone());
             Some(profile)
         }
     });
-    let interval = s.duration("interval", SECOND..=31 * DAY).unwrap_or(15 * MINUTE);
+    let interval = s.duration("interval", INTERVALS).unwrap_or(INTERVAL);
     let offset = s.duration("offset", Duration::ZERO..=31 * DAY).unwrap_or_default();
     if offset >= interval {
         s.refuse("offset", "is not below the interval");
     }
-    Some(ModbusDevice { unit: unit?, meter_id: meter_id?, profile: profile?, interval, offset })
+    let meter_id = meter_id?;
+    let offset = stagger.shift(&meter_id, interval, offset);
+    Some(ModbusDevice { unit: unit?, meter_id, profile: profile?, interval, offset })
 }
+
+/// From one poll to the next, where nothing is said, and its limits.
+const INTERVAL: Duration = Duration::from_secs(900);
+const INTERVALS: std::ops::RangeInclusive<Duration> = SECOND..=Duration::from_secs(31 * 86_400);
+
+#[cfg(test)]
+mod tests;

@@ -37,6 +37,8 @@ fn the_default_text_is_the_default() {
 fn every_example_of_the_default_text_is_valid_and_a_default() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("yard.password"), "from the file\n").unwrap();
+    let devices = "link,unit,meter_id,profile,interval,offset\n861234567890124,1,WATER-0002,pulse-water,15m,0s\n";
+    std::fs::write(dir.path().join("devices.csv"), devices).unwrap();
     let text: String = everything_set()
         .lines()
         .filter(|line| !line.starts_with("password_env"))
@@ -46,8 +48,10 @@ fn every_example_of_the_default_text_is_valid_and_a_default() {
 
     let [broker] = &config.mqtt[..] else { panic!("one broker") };
     assert_eq!(broker.password, Some(Secret::new("from the file")));
-    let [line] = &config.modbus[..] else { panic!("one line") };
-    assert_eq!(line.devices.len(), 1);
+    let [line, serial] = &config.modbus[..] else { panic!("two lines") };
+    assert_eq!((line.devices.len(), serial.devices.len()), (1, 1));
+    let [listener] = &config.modbus_listen[..] else { panic!("one listener") };
+    assert_eq!(listener.links.len(), 2, "one in the file, one in the table");
     let own = VoltageLimits::Own { nominal_dv: 2300, low_permille: 900, severe_permille: 850 };
     assert_eq!(config.alerts.undervoltage, UndervoltageConfig { limits: own, ..UndervoltageConfig::default() });
 
@@ -55,11 +59,18 @@ fn every_example_of_the_default_text_is_valid_and_a_default() {
     let least = "[[mqtt]]\nname = 'yard'\nhost = 'localhost'\nusername = 'meterlake'\npassword_env = \
                  'METERLAKE_YARD_PASSWORD'\ntopics = ['meters/+/readings']\nmaps = ['meterlake-json']\n[[modbus]]\nname = \
                  'hall-3'\nhost = '127.0.0.1'\n[[modbus.device]]\nunit = 1\nmeter_id = 'SDM630-0001'\nprofile = \
-                 'eastron-sdm630'\n";
+                 'eastron-sdm630'\n[[modbus]]\nname = 'cellar'\ntransport = 'rtu'\nserial = \
+                 '/dev/ttyUSB0'\n[[modbus.device]]\nunit = 7\nmeter_id = 'WATER-0007'\nprofile = \
+                 'pulse-water'\n[[modbus_listen]]\nname = 'dtus'\nbind = '127.0.0.1:5020'\nregistration = \
+                 ['{id:15}']\nheartbeats = ['\\x00', 'ping\\r\\n']\ndevices = \
+                 'devices.csv'\n[[modbus_listen.link]]\nid = \
+                 '861234567890123'\n[[modbus_listen.link.device]]\nunit = 1\nmeter_id = 'WATER-0001'\nprofile = \
+                 'pulse-water'\n";
     let least = read(least, dir.path()).unwrap();
     let password = Some(Secret::new("from the environment"));
     assert_eq!(least.mqtt, [MqttBroker { password, ..broker.clone() }]);
     assert_eq!(least.modbus, config.modbus);
+    assert_eq!(least.modbus_listen, config.modbus_listen);
 }
 
 #[test]
@@ -78,11 +89,16 @@ fn every_key_stands_in_the_default_text() {
         let path = path.trim_end_matches(stranger).trim_end_matches('.');
         asked += 1;
         let headers: BTreeSet<String> = [format!("[{path}]"), format!("[[{path}]]")].into();
+        // A list of tables shows a key in any of them.
+        let mut within = path.is_empty();
         let own: Vec<_> = text
             .lines()
-            .skip_while(|line| !path.is_empty() && !headers.contains(*line))
-            .skip(1)
-            .take_while(|line| !line.starts_with('['))
+            .filter(|line| {
+                if line.starts_with('[') {
+                    within = headers.contains(*line);
+                }
+                within
+            })
             .filter_map(|line| line.split_once(" = ").map(|(key, _)| key))
             .collect();
         for key in known.split(", ") {

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::connection::Connection;
 use super::decode::Block;
 use super::device::Device;
 use super::failure::{Failure, FailureKind};
-use super::stats::{LineStats, count};
+use super::stats::{DeviceStats, LineStats, count};
 
 /// How long answers may take, and the rest before each request.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +35,7 @@ pub(super) async fn ask(
     device: &Device,
     pace: Pace,
     stats: &LineStats,
+    counters: &DeviceStats,
 ) -> Result<Asked, Failure> {
     let mut asked = Asked { blocks: Vec::new(), odd: Vec::new(), silent: None };
     for (place, &request) in device.plan.iter().enumerate() {
@@ -45,9 +46,16 @@ pub(super) async fn ask(
                 sleep(pace.pause).await;
             }
             count(&stats.requests);
+            count(&counters.requests);
+            let asked_at = Instant::now();
             let answer = connection.read(device.unit, request, pace.within).await;
+            if answer.as_ref().map_or_else(|failure| failure.kind == FailureKind::Exception, |_| true) {
+                stats.latency.note(asked_at.elapsed());
+                counters.latency.note(asked_at.elapsed());
+            }
             if let Err(failure) = &answer {
                 stats.count_failure(failure.kind);
+                counters.count_failure(failure.kind);
                 // A connection that was idle may have ended long ago: once more on a new one.
                 if failure.kind == FailureKind::Disconnected && may_be_stale {
                     may_be_stale = false;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use meterlake_config::ModbusLine;
 use tokio::time::sleep;
 
-use super::connection::{Connection, TcpDial};
+use super::connection::Connection;
 use super::failure::Failure;
 use super::planner::BlockRequest;
 
@@ -21,11 +21,10 @@ pub struct LineClient {
 }
 
 impl LineClient {
-    /// For a line as it is configured; its devices need not be among those that are asked.
+    /// For a line as it is configured; its devices need not be among those that are asked. A line that connects to us is
+    /// its listener's: asked here, it cannot be connected.
     pub fn new(line: &ModbusLine) -> Self {
-        let dial = Box::new(TcpDial { host: line.host.clone(), port: line.port });
-        let connection = Connection::new(dial, line.connect_timeout);
-        Self { name: line.name.clone(), connection, pause: line.pause }
+        Self { name: line.name.clone(), connection: Connection::of(line), pause: line.pause }
     }
 
     /// Reads registers of the device with this address on the line: as many words as `request` asks for. The line's pause

@@ -1,87 +1,92 @@
 //! The one connection of a line: one request at a time, each with its deadline.
 //!
-//! The guard: a connection is kept only after a proper answer to the very request that was sent. Timeout, error,
-//! cancellation and anything unexpected drop it, since an answer that comes late would be taken for the next one's. Only
-//! function codes 3 and 4 are ever sent.
+//! The guard: after a timeout, an error or anything unexpected an answer may still be on its way, and it would be taken
+//! for the next one's. So the connection is dropped; where it is dear (a serial line, a device server that called us) it
+//! is kept, and what comes is thrown away until the line is quiet. A cancelled request drops it. Before each request
+//! whatever nobody asked for is thrown away, or ends the connection. Only function codes 3 and 4 are ever sent.
 
-use std::fmt;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use meterlake_config::device_profile::Function;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
-use tokio_modbus::client::Context as ModbusContext;
-use tokio_modbus::prelude::{Client, Slave, SlaveContext, tcp};
-use tokio_modbus::{Error, ExceptionCode, ProtocolError, Request, Response};
+use meterlake_config::{ModbusFraming, ModbusLine};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::dial::{AfterFailure, Dial, Habits, Idle, Transport, dial_of};
 use super::failure::{Failure, FailureKind};
+use super::frame::{Asked, Look};
+use super::heartbeat::Heartbeats;
 use super::planner::BlockRequest;
 
-/// A byte stream to a line.
-pub(super) trait Transport: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug> Transport for T {}
-
-/// Makes connections. Tests make them in memory.
-#[async_trait]
-pub(super) trait Dial: Send + Sync {
-    /// A new connection.
-    async fn dial(&self) -> io::Result<Box<dyn Transport>>;
-}
-
-/// Connects by TCP.
-#[derive(Debug)]
-pub(super) struct TcpDial {
-    pub(super) host: String,
-    pub(super) port: u16,
-}
-
-#[async_trait]
-impl Dial for TcpDial {
-    async fn dial(&self) -> io::Result<Box<dyn Transport>> {
-        let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
-        // A request is twelve bytes and waits for its answer: there is nothing to collect.
-        stream.set_nodelay(true)?;
-        Ok(Box::new(stream))
-    }
-}
+/// A connection that has nothing to do for longer is given back, where that is the habit.
+const IDLE: Duration = Duration::from_secs(20);
+/// Bytes of an answer that are kept. The longest has 260; heartbeats may lie between.
+const MOST_HEARD: usize = 600;
+/// A line that is not quiet after so many times what it is drained for is no line.
+const NEVER_QUIET: u32 = 4;
 
 /// A connection that is there or not.
 pub(super) struct Connection {
     dial: Box<dyn Dial>,
+    framing: ModbusFraming,
+    habits: Habits,
+    heartbeats: Heartbeats,
     connect_timeout: Duration,
     open: Option<Open>,
     /// Connections made.
     made: u64,
+    /// Of the newest request.
+    transaction: u16,
 }
 
 struct Open {
-    context: ModbusContext,
-    heard: Heard,
+    stream: Box<dyn Transport>,
+    /// Since when an answer may be on its way that nobody waits for.
+    owed_since: Option<Instant>,
+    last_heard: Instant,
 }
 
 impl Connection {
-    pub(super) fn new(dial: Box<dyn Dial>, connect_timeout: Duration) -> Self {
-        Self { dial, connect_timeout, open: None, made: 0 }
+    /// A line that we connect to.
+    pub(super) fn of(line: &ModbusLine) -> Self {
+        let (dial, habits) = dial_of(line);
+        Self::new(dial, line, habits, Heartbeats::default())
+    }
+
+    /// A line that is reached in another way.
+    pub(super) fn new(dial: Box<dyn Dial>, line: &ModbusLine, habits: Habits, heartbeats: Heartbeats) -> Self {
+        Self {
+            dial,
+            framing: line.transport.framing(),
+            habits,
+            heartbeats,
+            connect_timeout: line.connect_timeout,
+            open: None,
+            made: 0,
+            transaction: 0,
+        }
     }
 
     pub(super) fn is_open(&self) -> bool {
         self.open.is_some()
     }
 
+    /// Whether the line is one that connects to us.
+    pub(super) fn is_listened_to(&self) -> bool {
+        matches!(self.habits.idle, Idle::Listen(_))
+    }
+
+    /// How much longer than its time-out a request without an answer occupies the line.
+    pub(super) fn rest_after_failure(&self) -> Duration {
+        self.habits.after_failure.rest()
+    }
+
     /// Connections made so far.
     pub(super) fn made(&self) -> u64 {
         self.made
-    }
-
-    /// Ends the connection.
-    pub(super) fn close(&mut self) {
-        self.open = None;
     }
 
     /// Connects unless connected.
@@ -93,11 +98,47 @@ impl Connection {
         let stream = dialled
             .map_err(|_| Failure::connect(format_args!("no connection within {:?}", self.connect_timeout)))?
             .map_err(Failure::connect)?;
-        let heard = Heard::default();
-        let context = tcp::attach(Tap { stream, heard: heard.clone() });
-        self.open = Some(Open { context, heard });
+        let now = Instant::now();
+        // What a shared medium brings now may belong to a request of whoever had it before.
+        let owed_since = matches!(self.habits.idle, Idle::Keep).then_some(now);
+        self.open = Some(Open { stream, owed_since, last_heard: now });
         self.made += 1;
         Ok(())
+    }
+
+    /// Lets time pass, less when there is news of the connection. What comes meanwhile is thrown away.
+    pub(super) async fn rest(&mut self, rest: Duration) {
+        let until = Instant::now() + rest;
+        let Idle::Listen(idle_timeout) = self.habits.idle else {
+            if rest > IDLE && self.habits.idle == Idle::GiveBack {
+                self.open = None;
+            }
+            return sleep(rest).await;
+        };
+        loop {
+            let Some(open) = &mut self.open else {
+                if timeout_at(until, self.dial.ready()).await.is_ok() {
+                    // When it is gone again meanwhile there will be another.
+                    self.open().await.ok();
+                }
+                return;
+            };
+            let ends = open.last_heard + idle_timeout;
+            let mut heard = [0; 64];
+            match timeout_at(until.min(ends), open.stream.read(&mut heard)).await {
+                Ok(Ok(1..)) => open.last_heard = Instant::now(),
+                Ok(Ok(0) | Err(_)) => {
+                    self.open = None;
+                    return;
+                }
+                Err(_) => {
+                    if Instant::now() >= ends {
+                        self.open = None;
+                    }
+                    return;
+                }
+            }
+        }
     }
 
     /// Asks one device for registers. Returns exactly as many as were asked for.
@@ -109,127 +150,151 @@ impl Connection {
         request: BlockRequest,
         answer_within: Duration,
     ) -> Result<Vec<u16>, Failure> {
-        self.open().await?;
+        self.transaction = self.transaction.wrapping_add(1);
+        let asked = Asked { framing: self.framing, transaction: self.transaction, unit, request };
         // Taken out for as long as the answer is owed: whatever happens before it is put back drops it.
-        let Some(mut open) = self.open.take() else { return Err(Failure::connect("not connected")) };
-        open.heard.forget();
-        open.context.set_slave(Slave(unit));
-        let (first, registers) = (request.range.first, request.registers());
-        let call = match request.function {
-            Function::HoldingRegisters => Request::ReadHoldingRegisters(first, registers),
-            Function::InputRegisters => Request::ReadInputRegisters(first, registers),
-        };
-        let answer = timeout(answer_within, open.context.call(call)).await;
-        let words = match answer {
-            Err(_) => {
-                let detail = format!("no answer within {answer_within:?}");
-                return Err(Failure::without_answer(FailureKind::Timeout, detail));
+        let mut open = self.ready().await?;
+        let mut heard = Vec::new();
+        let characters = u32::from(request.registers()) * 2 + 16;
+        let deadline = Instant::now() + answer_within + self.habits.character * characters;
+        let outcome = timeout_at(deadline, exchange(&mut open, &asked, &self.heartbeats, &mut heard)).await;
+        let failure = match outcome {
+            Ok(Ok(Answer::Words { words, clean })) => {
+                if clean || self.habits.after_failure != AfterFailure::Drop {
+                    self.open = Some(open);
+                }
+                return Ok(words);
             }
-            Ok(Err(error)) => return Err(misunderstood(&error, &open.heard)),
-            Ok(Ok(Err(code))) => {
-                let failure = Failure::exception(code_of(code), open.heard.bytes());
+            Ok(Ok(Answer::Exception(code))) => {
                 self.open = Some(open);
-                return Err(failure);
+                return Err(Failure::exception(code, heard));
             }
-            Ok(Ok(Ok(Response::ReadHoldingRegisters(words) | Response::ReadInputRegisters(words)))) => words,
-            Ok(Ok(Ok(other))) => {
-                let detail = format!("function code {} in the answer", other.function_code());
-                return Err(Failure::answered(FailureKind::BadAnswer, detail, open.heard.bytes()));
+            Ok(Ok(Answer::Wrong(kind, detail))) => Failure::answered(kind, detail, heard),
+            Ok(Err(error)) => return Err(ended(&error, &heard)),
+            Err(_) if self.heartbeats.without_leading(&heard).is_empty() => {
+                Failure::without_answer(FailureKind::Timeout, format!("no answer within {answer_within:?}"))
+            }
+            Err(_) => {
+                let detail = format!("no whole answer within {answer_within:?}");
+                Failure::answered(FailureKind::BadAnswer, detail, heard)
             }
         };
-        if words.len() != usize::from(registers) {
-            let detail = format!("{} registers in the answer, {registers} asked for", words.len());
-            return Err(Failure::answered(FailureKind::BadLength, detail, open.heard.bytes()));
+        if self.habits.after_failure != AfterFailure::Drop {
+            open.owed_since = Some(Instant::now());
+            self.open = Some(open);
         }
-        self.open = Some(open);
-        Ok(words)
+        Err(failure)
     }
-}
 
-fn code_of(code: ExceptionCode) -> u8 {
-    code.into()
-}
-
-/// What an error of the protocol library means.
-fn misunderstood(error: &Error, heard: &Heard) -> Failure {
-    let answer = heard.bytes();
-    match error {
-        Error::Protocol(ProtocolError::HeaderMismatch { .. }) => {
-            let detail = "the answer belongs to another request".to_owned();
-            Failure::answered(FailureKind::BadAnswer, detail, answer)
-        }
-        Error::Protocol(ProtocolError::FunctionCodeMismatch { request, .. }) => {
-            let detail = format!("the answer has another function code than {request}");
-            Failure::answered(FailureKind::BadAnswer, detail, answer)
-        }
-        Error::Transport(io) => match io.kind() {
-            // What the library says of bytes that are no answer; a socket never says these.
-            io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof => {
-                Failure::answered(FailureKind::BadAnswer, io.to_string(), answer)
+    /// A connection on which nothing is on its way.
+    async fn ready(&mut self) -> Result<Open, Failure> {
+        self.open().await?;
+        let Some(mut open) = self.open.take() else { return Err(Failure::connect("not connected")) };
+        let stray = throw_away(&mut open).await;
+        match (self.habits.after_failure, stray) {
+            (AfterFailure::Drop, Ok(false)) => {}
+            // It has ended, or somebody answers whom nobody asked: once more from the beginning.
+            (AfterFailure::Drop, _) => {
+                drop(open);
+                self.open().await?;
+                return self.open.take().ok_or_else(|| Failure::connect("not connected"));
             }
-            _ if answer.is_empty() => {
-                Failure::without_answer(FailureKind::Disconnected, "the other side closed the connection".to_owned())
+            (AfterFailure::Drain { .. }, Err(error)) => return Err(ended(&error, &[])),
+            (AfterFailure::Drain { at_least, quiet }, Ok(_)) => {
+                if let Some(since) = open.owed_since {
+                    drain(&mut open, since + at_least, quiet, at_least).await.map_err(|error| ended(&error, &[]))?;
+                    open.owed_since = None;
+                }
             }
-            _ => Failure::without_answer(FailureKind::Disconnected, "the connection ended within an answer".to_owned()),
-        },
-    }
-}
-
-/// The bytes heard since the last request, for dead letters. An answer has at most 260.
-#[derive(Debug, Clone, Default)]
-struct Heard(Arc<Mutex<Vec<u8>>>);
-
-impl Heard {
-    const MOST: usize = 512;
-
-    fn forget(&self) {
-        self.with(Vec::clear);
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        self.with(|bytes| bytes.clone())
-    }
-
-    fn note(&self, more: &[u8]) {
-        self.with(|bytes| {
-            let room = Self::MOST.saturating_sub(bytes.len());
-            bytes.extend(more.iter().take(room));
-        });
-    }
-
-    fn with<T>(&self, act: impl FnOnce(&mut Vec<u8>) -> T) -> T {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-/// A stream whose incoming bytes are noted.
-#[derive(Debug)]
-struct Tap {
-    stream: Box<dyn Transport>,
-    heard: Heard,
-}
-
-impl AsyncRead for Tap {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if let Some(more) = buf.filled().get(before..) {
-            self.heard.note(more);
         }
-        polled
+        if !self.habits.gap.is_zero() {
+            sleep(self.habits.gap).await;
+        }
+        Ok(open)
     }
 }
 
-impl AsyncWrite for Tap {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
+/// What came of a request.
+enum Answer {
+    /// The registers, and whether nothing came behind them.
+    Words {
+        words: Vec<u16>,
+        clean: bool,
+    },
+    Exception(u8),
+    Wrong(FailureKind, String),
+}
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+/// Sends a request and listens until what came is an answer or cannot be one.
+async fn exchange(open: &mut Open, asked: &Asked, heartbeats: &Heartbeats, heard: &mut Vec<u8>) -> io::Result<Answer> {
+    open.stream.write_all(&asked.bytes()).await?;
+    open.stream.flush().await?;
+    loop {
+        let mut more = [0; 300];
+        let count = open.stream.read(&mut more).await?;
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        open.last_heard = Instant::now();
+        heard.extend(more.iter().take(count));
+        match heartbeats.look(asked, heard) {
+            Look::Words(words, used) => return Ok(Answer::Words { words, clean: used == heard.len() }),
+            Look::Exception(code, _) => return Ok(Answer::Exception(code)),
+            Look::Wrong(kind, detail) => return Ok(Answer::Wrong(kind, detail)),
+            Look::More if heard.len() >= MOST_HEARD => {
+                return Ok(Answer::Wrong(FailureKind::BadAnswer, "more bytes than any answer has".to_owned()));
+            }
+            Look::More => {}
+        }
     }
+}
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+/// Takes what is there without waiting. Says whether there was something.
+async fn throw_away(open: &mut Open) -> io::Result<bool> {
+    let mut any = false;
+    loop {
+        let mut room = [0; 256];
+        let mut heard = ReadBuf::new(&mut room);
+        let polled = poll_fn(|cx| Poll::Ready(Pin::new(&mut open.stream).poll_read(cx, &mut heard))).await;
+        match polled {
+            Poll::Pending => return Ok(any),
+            Poll::Ready(Ok(())) if heard.filled().is_empty() => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Poll::Ready(Ok(())) => {
+                open.last_heard = Instant::now();
+                // A chatterer is not listened to for ever: the drain, or the answer's check, ends it.
+                if any && heard.remaining() == 0 {
+                    return Ok(true);
+                }
+                any = true;
+            }
+            Poll::Ready(Err(error)) => return Err(error),
+        }
     }
+}
+
+/// Throws away what comes until `earliest`, and from then on until nothing came for `quiet`.
+async fn drain(open: &mut Open, earliest: Instant, quiet: Duration, at_least: Duration) -> io::Result<()> {
+    let limit = earliest.max(Instant::now()) + (at_least + quiet) * NEVER_QUIET;
+    loop {
+        let mut heard = [0; 256];
+        let wait = earliest.saturating_duration_since(Instant::now()).max(quiet);
+        match timeout(wait, open.stream.read(&mut heard)).await {
+            Err(_) => return Ok(()),
+            Ok(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(Ok(_)) => open.last_heard = Instant::now(),
+            Ok(Err(error)) => return Err(error),
+        }
+        if Instant::now() > limit {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the line is never quiet"));
+        }
+    }
+}
+
+fn ended(error: &io::Error, heard: &[u8]) -> Failure {
+    let within = if heard.is_empty() { "" } else { " within an answer" };
+    let detail = match error.kind() {
+        io::ErrorKind::UnexpectedEof => format!("the other side closed the connection{within}"),
+        _ => format!("the connection ended{within}: {error}"),
+    };
+    Failure::without_answer(FailureKind::Disconnected, detail)
 }

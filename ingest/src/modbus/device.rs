@@ -109,10 +109,9 @@ impl Device {
         self.silence.as_ref()
     }
 
-    /// The time that an answer bears, and whether that is its slot's.
+    /// The time that an answer bears, and whether it came soon enough for its slot.
     pub(super) fn stamp(&self, answered_at: Timestamp) -> (Timestamp, bool) {
-        let ts = self.slots.stamp(answered_at);
-        (ts, self.slots.at_or_before(ts) == ts)
+        self.slots.stamp(answered_at, self.offset)
     }
 
     /// Follows the clock. Returns how many slots passed without a reading.
@@ -160,6 +159,13 @@ impl Device {
             None => self.silence = Some(Silence { since: self.slot, slots_missed: 0, retry_at }),
         }
         self.backoff.failures() == 1
+    }
+
+    /// Whatever kept it silent may be over: it is tried again at once.
+    pub(super) fn hope(&mut self, now: Instant) {
+        if let Some(silence) = &mut self.silence {
+            silence.retry_at = now;
+        }
     }
 
     /// It answered. Returns the silence that this ends.

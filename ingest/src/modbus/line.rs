@@ -11,13 +11,13 @@ use meterlake_config::ModbusLine;
 use meterlake_model::{MeterDirectory, ReadingBatch, Timestamp};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::ask::{Asked, Pace, ask};
 use super::backoff::Backoff;
 use super::clock::Clock;
-use super::connection::{Connection, Dial, TcpDial};
+use super::connection::Connection;
 use super::decode::Answered;
 use super::device::{Change, Device};
 use super::prepare::{prepare, stranger};
@@ -30,8 +30,6 @@ const FIRST_RECONNECT: Duration = Duration::from_millis(200);
 const LONGEST_RECONNECT: Duration = Duration::from_secs(30);
 /// The clock is looked at this often at least, in case it was set.
 const LONGEST_REST: Duration = Duration::from_secs(30);
-/// A connection that has nothing to do for longer is given back: gateways have few, and end idle ones unseen.
-const IDLE: Duration = Duration::from_secs(20);
 /// How long a full receiver may hold the line before the reading is given up.
 const HAND_OVER: Duration = Duration::from_secs(30);
 
@@ -47,8 +45,8 @@ pub async fn poll_line(
     stats: Arc<LineStats>,
     stop: CancellationToken,
 ) -> Result<(), IngestError> {
-    let dial = Box::new(TcpDial { host: line.host.clone(), port: line.port });
-    let poller = Poller::new(line, dial, Clock::system(), directory, out, stats);
+    let connection = Connection::of(&line);
+    let poller = Poller::new(line, connection, Clock::system(), directory, out, stats);
     stop.run_until_cancelled(poller.run()).await.unwrap_or(Ok(()))
 }
 
@@ -59,6 +57,8 @@ pub(super) struct Poller {
     pause: Duration,
     devices: Vec<Device>,
     connection: Connection,
+    /// Connections made when silent devices were last tried for the sake of a new one.
+    hoped_at: u64,
     /// Attempts to connect, and when the next one is due.
     reconnect: Backoff,
     reconnect_at: Option<Instant>,
@@ -73,13 +73,13 @@ pub(super) struct Poller {
 impl Poller {
     pub(super) fn new(
         line: ModbusLine,
-        dial: Box<dyn Dial>,
+        connection: Connection,
         clock: Clock,
         mut directory: Directory,
         out: mpsc::Sender<Delivery>,
         stats: Arc<LineStats>,
     ) -> Self {
-        let ModbusLine { name, timeout, connect_timeout, pause, devices, .. } = line;
+        let ModbusLine { name, timeout, pause, devices, .. } = line;
         let registry = Arc::clone(&directory.borrow_and_update());
         let now = clock.now();
         Self {
@@ -88,7 +88,8 @@ impl Poller {
             timeout,
             pause,
             devices: devices.into_iter().map(|device| Device::new(device, &registry, now)).collect(),
-            connection: Connection::new(dial, connect_timeout),
+            connection,
+            hoped_at: 0,
             reconnect: Backoff::new(FIRST_RECONNECT, LONGEST_RECONNECT),
             reconnect_at: None,
             clock,
@@ -106,19 +107,35 @@ impl Poller {
             if let Some(wait) = self.reconnect_at.map(|at| at.saturating_duration_since(Instant::now()))
                 && !wait.is_zero()
             {
-                sleep(wait.min(LONGEST_REST)).await;
+                self.rest(wait).await;
+                // A device server that calls ends the wait.
+                if self.connection.is_open() {
+                    self.reconnect_at = None;
+                }
                 continue;
             }
-            match choose(&self.waiting(now), self.timeout) {
+            match choose(&self.waiting(now), self.timeout, self.connection.rest_after_failure()) {
                 Turn::Read(at) => self.poll(at, self.timeout).await?,
                 Turn::Try(at, within) => self.poll(at, within).await?,
-                Turn::Rest(rest) => {
-                    if rest > IDLE {
-                        self.connection.close();
-                    }
-                    sleep(rest.min(LONGEST_REST)).await;
-                }
+                Turn::Rest(rest) => self.rest(rest).await,
             }
+        }
+    }
+
+    async fn rest(&mut self, rest: Duration) {
+        self.connection.rest(rest.min(LONGEST_REST)).await;
+        self.note_connection();
+    }
+
+    /// Follows the connection: devices may have been silent because a device server was gone unseen.
+    fn note_connection(&mut self) {
+        let made = self.connection.made();
+        self.stats.connections.store(made, Ordering::Relaxed);
+        self.stats.connected.store(self.connection.is_open(), Ordering::Relaxed);
+        if self.connection.is_listened_to() && made != self.hoped_at {
+            self.hoped_at = made;
+            let now = Instant::now();
+            self.devices.iter_mut().for_each(|device| device.hope(now));
         }
     }
 
@@ -165,11 +182,10 @@ impl Poller {
         };
         let pace = Pace { within, pause: self.pause.max(device.profile.pause) };
         let asked = match prepare(&mut self.connection, device, pace, &self.stats).await {
-            Ok(None) => ask(&mut self.connection, device, pace, &self.stats).await,
+            Ok(None) => ask(&mut self.connection, device, pace, &self.stats, counters).await,
             Ok(unfit) => Ok(Asked { blocks: Vec::new(), odd: Vec::new(), silent: unfit }),
             Err(failure) => Err(failure),
         };
-        self.stats.connections.store(self.connection.made(), Ordering::Relaxed);
         let (name, unit) = (self.name.as_str(), device.unit);
         let asked = match asked {
             Ok(asked) => asked,
@@ -180,6 +196,7 @@ impl Poller {
                 if self.reconnect.failures() == 1 {
                     tracing::warn!(line = name, error = %failure, "line cannot be connected");
                 }
+                self.note_connection();
                 return Ok(());
             }
         };
@@ -216,6 +233,7 @@ impl Poller {
                 }
             }
         }
+        self.note_connection();
         self.hand_over(at, batch).await
     }
 
@@ -244,6 +262,9 @@ impl Poller {
             }
         };
         add(&self.stats.readings, readings);
+        if let Some(counters) = self.stats.devices.get(at) {
+            add(&counters.readings, readings);
+        }
         add(&self.stats.dead_letters, dead_letters);
         room.send(Delivery { batch, ack: Ack::none() });
         Ok(())

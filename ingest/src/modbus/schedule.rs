@@ -55,12 +55,20 @@ impl Slots {
         if is_last { end } else { next.min(end) }
     }
 
-    /// The time of a reading that was answered at `answered_at`: that of its slot if it came soon enough, else its own
-    /// to the second.
-    pub fn stamp(&self, answered_at: Timestamp) -> Timestamp {
-        let answered = answered_at.plus_micros(-answered_at.micros().rem_euclid(MICROS));
-        let slot = self.at_or_before(answered);
-        if answered.micros_since(slot) <= SLOT_TOLERANCE_S * MICROS { slot } else { answered }
+    /// The time of a reading that was answered at `answered_at` by a device that is read so long after each slot, and
+    /// whether it came soon enough for it.
+    ///
+    /// Devices that are due within the tolerance bear the slot's time, the others that of their own regular instant,
+    /// since a register that is read five minutes later is not what it was at the slot. What comes later than the
+    /// tolerance bears the answer's time. All to the second.
+    pub fn stamp(&self, answered_at: Timestamp, offset: Duration) -> (Timestamp, bool) {
+        let tolerance = SLOT_TOLERANCE_S * MICROS;
+        let offset = i64::try_from(offset.as_micros()).unwrap_or(i64::MAX);
+        let shift = if offset <= tolerance { 0 } else { offset };
+        let planned = whole_second(self.at_or_before(answered_at.plus_micros(-shift)).plus_micros(shift));
+        let answered = whole_second(answered_at);
+        let in_time = answered.micros_since(planned) <= tolerance;
+        (if in_time { planned } else { answered }, in_time)
     }
 
     /// The number of a civil day's last slot, from 0. On a day of 25 hours, slots of up to an hour go on to the end;
@@ -68,6 +76,10 @@ impl Slots {
     fn last_of_day(&self) -> i64 {
         if self.interval_s <= HOUR_S { i64::from(i32::MAX) } else { DAY_S / self.interval_s - 1 }
     }
+}
+
+fn whole_second(ts: Timestamp) -> Timestamp {
+    ts.plus_micros(-ts.micros().rem_euclid(MICROS))
 }
 
 #[cfg(test)]
@@ -128,7 +140,26 @@ mod tests {
             ("2026-11-21T10:15:11Z", "2026-11-21T10:15:11Z"),
             ("2026-11-21T10:29:59.7Z", "2026-11-21T10:29:59Z"),
         ] {
-            assert_eq!(slots.stamp(ts(answered)), ts(stamped));
+            assert_eq!(slots.stamp(ts(answered), Duration::ZERO).0, ts(stamped));
+        }
+    }
+
+    #[test]
+    fn a_device_that_is_read_later_bears_its_slots_time_only_within_the_tolerance() {
+        let slots = slots(15, "UTC");
+        for (offset_ms, answered, stamped, in_time) in [
+            (0, "2026-11-21T10:15:09Z", "2026-11-21T10:15:00Z", true),
+            (4_700, "2026-11-21T10:15:05Z", "2026-11-21T10:15:00Z", true),
+            (10_000, "2026-11-21T10:15:10.5Z", "2026-11-21T10:15:00Z", true),
+            (4_700, "2026-11-21T10:15:11Z", "2026-11-21T10:15:11Z", false),
+            (10_001, "2026-11-21T10:15:10.5Z", "2026-11-21T10:15:10Z", true),
+            (211_318, "2026-11-21T10:18:31.4Z", "2026-11-21T10:18:31Z", true),
+            (211_318, "2026-11-21T10:18:41.9Z", "2026-11-21T10:18:31Z", true),
+            (211_318, "2026-11-21T10:18:42Z", "2026-11-21T10:18:42Z", false),
+            (211_318, "2026-11-21T10:15:00Z", "2026-11-21T10:15:00Z", false),
+        ] {
+            let expected = (ts(stamped), in_time);
+            assert_eq!(slots.stamp(ts(answered), Duration::from_millis(offset_ms)), expected, "{offset_ms} {answered}");
         }
     }
 

@@ -32,8 +32,8 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// A short try has this part of the whole deadline.
 const SHORT: u32 = 4;
 
-/// Chooses among the devices of a line whose answers may take `timeout`.
-pub(super) fn choose(devices: &[Waiting], timeout: Duration) -> Turn {
+/// Chooses among the devices of a line whose answers may take `timeout`, and that rests for `after` when there was none.
+pub(super) fn choose(devices: &[Waiting], timeout: Duration, after: Duration) -> Turn {
     let short = timeout / SHORT;
     let silent = devices.iter().enumerate().filter_map(|(at, device)| Some((at, device.silent?)));
     let to_try = silent.clone().filter(|(_, (try_in, _))| try_in.is_zero()).max_by_key(|(_, (_, overdue))| *overdue);
@@ -50,7 +50,7 @@ pub(super) fn choose(devices: &[Waiting], timeout: Duration) -> Turn {
     }
     let gap = answering().map(|(_, device)| device.due_in).min().unwrap_or(Duration::MAX);
     match to_try {
-        Some((at, _)) if gap >= short => Turn::Try(at, gap.min(timeout)),
+        Some((at, _)) if gap.saturating_sub(after) >= short => Turn::Try(at, gap.saturating_sub(after).min(timeout)),
         _ => {
             let next_try = silent.map(|(_, (try_in, _))| try_in).filter(|try_in| !try_in.is_zero()).min();
             Turn::Rest(gap.min(next_try.unwrap_or(Duration::MAX)))
@@ -92,7 +92,14 @@ mod tests {
             (&[silent(0, 30), silent(0, 40)], Turn::Try(1, s(4))),
             (&[silent(0, 61), healthy(0, 5)], Turn::Try(0, s(1))),
         ] {
-            assert_eq!(choose(devices, timeout), expected, "{devices:?}");
+            assert_eq!(choose(devices, timeout, Duration::ZERO), expected, "{devices:?}");
         }
+    }
+
+    #[test]
+    fn the_rest_after_a_failure_is_part_of_a_try() {
+        let devices = [silent(0, 30), healthy(5, 0)];
+        assert_eq!(choose(&devices, s(4), s(2)), Turn::Try(0, s(3)));
+        assert_eq!(choose(&devices, s(4), s(5)), Turn::Rest(s(5)));
     }
 }

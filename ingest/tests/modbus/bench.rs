@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meterlake_config::device_profile::DeviceProfile;
-use meterlake_config::{ModbusDevice, ModbusLine};
+use meterlake_config::{ModbusDevice, ModbusLine, ModbusTransport};
 use meterlake_ingest::modbus::{LineStats, poll_line};
 use meterlake_ingest::{Delivery, IngestError};
 use meterlake_model::{Channel, MeterDirectory, MeterId, ReadingBatch};
@@ -45,8 +45,7 @@ pub(crate) fn two_requests() -> DeviceProfile {
 pub(crate) fn line(gateway: SocketAddr, timeout: Duration, devices: Vec<ModbusDevice>) -> ModbusLine {
     ModbusLine {
         name: "bench".to_owned(),
-        host: gateway.ip().to_string(),
-        port: gateway.port(),
+        transport: ModbusTransport::Tcp { host: gateway.ip().to_string(), port: gateway.port() },
         timeout,
         connect_timeout: Duration::from_secs(5),
         pause: Duration::ZERO,

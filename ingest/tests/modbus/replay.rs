@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use meterlake_config::device_profile::DeviceProfile;
-use meterlake_config::{ModbusDevice, ModbusLine};
+use meterlake_config::{ModbusDevice, ModbusLine, ModbusTransport};
 use meterlake_ingest::modbus::replay;
 use meterlake_model::{DeadReason, EventKind, MeterDirectory, MeterId, RawMessage, ReadingBatch};
 
@@ -44,8 +44,7 @@ fn line(profile: &str) -> ModbusLine {
     };
     ModbusLine {
         name: "cellar".to_owned(),
-        host: "localhost".to_owned(),
-        port: 502,
+        transport: ModbusTransport::Tcp { host: "localhost".to_owned(), port: 502 },
         timeout: Duration::from_secs(1),
         connect_timeout: Duration::from_secs(1),
         pause: Duration::ZERO,

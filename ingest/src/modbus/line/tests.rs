@@ -6,14 +6,15 @@ use std::io;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use meterlake_config::ModbusDevice;
 use meterlake_config::device_profile::DeviceProfile;
+use meterlake_config::{ModbusDevice, ModbusTransport};
 use meterlake_model::{Channel, DeadReason, MeterId, ReadingFlags};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::watch;
 
-use crate::modbus::connection::Transport;
+use crate::modbus::dial::{BY_CONNECTION, Dial, Transport};
 use crate::modbus::failure::FailureKind;
+use crate::modbus::heartbeat::Heartbeats;
 
 /// How a unit behaves.
 #[derive(Debug, Clone, Copy)]
@@ -60,7 +61,7 @@ impl Gateway {
                 Behaviour::Silent => continue,
                 Behaviour::Exception(code) => answer.extend([function | 0x80, code]),
                 Behaviour::Answers(after) => {
-                    sleep(after).await;
+                    tokio::time::sleep(after).await;
                     answer[5] = 3 + registers * 2;
                     answer.extend([function, registers * 2, 0, 0]);
                     answer.extend(count.to_be_bytes());
@@ -108,8 +109,7 @@ fn bench(devices: u8, room: usize) -> Bench {
     });
     let line = ModbusLine {
         name: "cellar".to_owned(),
-        host: String::new(),
-        port: 0,
+        transport: ModbusTransport::Tcp { host: String::new(), port: 0 },
         timeout: Duration::from_secs(1),
         connect_timeout: Duration::from_secs(1),
         pause: Duration::ZERO,
@@ -123,7 +123,8 @@ fn bench(devices: u8, room: usize) -> Bench {
     let (out, received) = mpsc::channel(room);
     let (_directory, directory) = watch::channel(Arc::default());
     let stats = Arc::new(LineStats::new(&line));
-    let poller = Poller::new(line, Box::new(Arc::clone(&gateway)), clock, directory, out, Arc::clone(&stats));
+    let connection = Connection::new(Box::new(Arc::clone(&gateway)), &line, BY_CONNECTION, Heartbeats::default());
+    let poller = Poller::new(line, connection, clock, directory, out, Arc::clone(&stats));
     Bench { gateway, stats, received, began, task: tokio::spawn(poller.run()), _directory }
 }
 

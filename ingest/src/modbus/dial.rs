@@ -1,0 +1,117 @@
+//! Makes the connections of a line, and knows the habits of each way to reach one.
+
+use std::fmt;
+use std::future::pending;
+use std::io;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use meterlake_config::{ModbusLine, ModbusTransport};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+use super::serial::{self, SerialDial};
+
+/// A byte stream to a line.
+pub(super) trait Transport: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug> Transport for T {}
+
+/// Makes connections. Tests make them in memory.
+#[async_trait]
+pub(super) trait Dial: Send + Sync {
+    /// A new connection.
+    async fn dial(&self) -> io::Result<Box<dyn Transport>>;
+
+    /// Returns when dialling is worth a try; never where nothing tells.
+    async fn ready(&self) {
+        pending().await
+    }
+}
+
+/// What follows from the way a line is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Habits {
+    /// What becomes of a connection on which an answer may still be on its way.
+    pub(super) after_failure: AfterFailure,
+    /// What becomes of a connection that has nothing to do.
+    pub(super) idle: Idle,
+    /// Silence before each request.
+    pub(super) gap: Duration,
+    /// What one character takes on the line: it comes on top of the time that a device may take.
+    pub(super) character: Duration,
+}
+
+/// What becomes of a connection after a failed request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AfterFailure {
+    /// It is ended, and what comes late with it.
+    Drop,
+    /// It is kept, and what comes is thrown away: for `at_least` after the failure, and until it was `quiet` for so long.
+    Drain { at_least: Duration, quiet: Duration },
+}
+
+impl AfterFailure {
+    /// How much longer than its own time-out a failed request occupies the line.
+    pub(super) fn rest(self) -> Duration {
+        match self {
+            Self::Drop => Duration::ZERO,
+            Self::Drain { at_least, quiet } => at_least + quiet,
+        }
+    }
+}
+
+/// What becomes of a connection that has nothing to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Idle {
+    /// It is given back before long: gateways have few, and end idle ones unseen.
+    GiveBack,
+    /// It is kept.
+    Keep,
+    /// It is listened to, and ended when it says nothing for so long.
+    Listen(Duration),
+}
+
+/// Where each request is answered on its own connection or none.
+pub(super) const BY_CONNECTION: Habits =
+    Habits { after_failure: AfterFailure::Drop, idle: Idle::GiveBack, gap: Duration::ZERO, character: Duration::ZERO };
+
+/// How to reach a line that we connect to, and its habits.
+pub(super) fn dial_of(line: &ModbusLine) -> (Box<dyn Dial>, Habits) {
+    match &line.transport {
+        ModbusTransport::Tcp { host, port } | ModbusTransport::RtuOverTcp { host, port } => {
+            (Box::new(TcpDial { host: host.clone(), port: *port }), BY_CONNECTION)
+        }
+        ModbusTransport::Rtu(port) => (Box::new(SerialDial::new(port.clone())), serial::habits(port)),
+        ModbusTransport::DialIn(_) => (Box::new(Nobody), BY_CONNECTION),
+    }
+}
+
+/// Connects by TCP.
+#[derive(Debug)]
+struct TcpDial {
+    host: String,
+    port: u16,
+}
+
+#[async_trait]
+impl Dial for TcpDial {
+    async fn dial(&self) -> io::Result<Box<dyn Transport>> {
+        let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        // A request is a few bytes and waits for its answer: there is nothing to collect.
+        stream.set_nodelay(true)?;
+        Ok(Box::new(stream))
+    }
+}
+
+/// A line that only its listener can have.
+struct Nobody;
+
+#[async_trait]
+impl Dial for Nobody {
+    async fn dial(&self) -> io::Result<Box<dyn Transport>> {
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "the device server connects to the collector, not the other way",
+        ))
+    }
+}
