@@ -159,9 +159,13 @@ impl DeviceProfile {
 
     /// A profile that comes with the program.
     pub fn shipped(name: &str) -> Option<Self> {
-        let shipped = SHIPPED.iter().find(|shipped| shipped.name == name)?;
         // A test parses all of them, so that none is missing for its mistakes.
-        Self::parse(shipped.profile, name).ok()
+        Self::parse(Self::shipped_text(name)?, name).ok()
+    }
+
+    /// The file of a profile that comes with the program: a start for one's own.
+    pub fn shipped_text(name: &str) -> Option<&'static str> {
+        SHIPPED.iter().find(|shipped| shipped.name == name).map(|shipped| shipped.profile)
     }
 
     /// The vector of a profile that comes with the program: register blocks beside what they must become.

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{alerts, collect, config_commands, dead_letters, demo, doctor, jobs, logs, profile_picture, query};
-use crate::{registry, reload, run, serve, setup, simulate};
+use crate::{alerts, collect, config_commands, dead_letters, demo, doctor, golden, jobs, logs, modbus};
+use crate::{profile_picture, query, registry, reload, run, serve, setup, shipped, simulate, tap};
 
 /// Smart-meter telemetry for water and electricity: collect, store, bill, alert.
 #[derive(Debug, Parser)]
@@ -72,6 +72,19 @@ enum Command {
     /// Input that could not be read: list it, read it again after the map is mended
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLettersCommand),
+    /// Show what comes in, as it comes in: readings, events and dead letters by meter, topic or source
+    Tap(tap::TapArgs),
+    /// For the person who connects a Modbus meter: read one, find those of a line
+    #[command(subcommand)]
+    Modbus(modbus::ModbusCommand),
+    /// Run golden messages and vectors: what maps and profiles must read, as files beside them
+    Test(golden::TestArgs),
+    /// Payload maps that come with the program
+    #[command(subcommand)]
+    Maps(shipped::MapsCommand),
+    /// Device profiles that come with the program
+    #[command(subcommand)]
+    Profiles(shipped::ProfilesCommand),
     /// Examine lake and journal; with --mend, repair what can be repaired
     Doctor(doctor::DoctorArgs),
     /// Simulated meters and recorded data as MQTT or Modbus traffic
@@ -136,6 +149,11 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Alerts(command) => alerts::run(global, &command).await?,
         Command::Profile(args) => profile_picture::run(global, &args).await?,
         Command::DeadLetters(command) => dead_letters::run(global, &command).await?,
+        Command::Tap(args) => tap::run(global, &args).await?,
+        Command::Modbus(command) => return modbus::run(global, &command).await,
+        Command::Test(args) => return golden::run(&args),
+        Command::Maps(command) => shipped::maps(&command).await?,
+        Command::Profiles(command) => shipped::profiles(&command).await?,
         Command::Doctor(args) => return doctor::run(global, &args).await,
         Command::Simulate(command) => return simulate::run(global, &command).await,
     }

@@ -7,6 +7,7 @@
 
 mod command_line;
 mod mosquitto;
+mod new_meter;
 mod nothing_lost;
 mod one_bad_thing;
 mod open_tables;
