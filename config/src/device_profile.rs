@@ -47,7 +47,7 @@
 //! bits = { 0 = "cover_open", 5 = "fault" }
 //!
 //! [identify.model]              # asked when connected; another model's readings are refused
-//! address = 0x0101
+//! address = 0x0301
 //! type = "u16"
 //! equals = ["0x0070", "113"]
 //! "#;
