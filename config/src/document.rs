@@ -280,7 +280,8 @@ impl<'d> Section<'d> {
         })
     }
 
-    /// A table whose keys are free, such as the words of a sender: texts by key, each with its key's line. What is no
+    /// A table whose keys are free, such as the words of a sender: texts by key, each with its key's line, in the
+    /// order of the file. What is no
     /// text is noted and left out.
     pub(crate) fn texts_by_key(&mut self, key: &'static str) -> Option<Vec<(At<String>, String)>> {
         let doc = self.doc;
@@ -288,7 +289,9 @@ impl<'d> Section<'d> {
         self.take(key, |value| {
             let DeValue::Table(table) = value else { return Err(wanted("a table such as { WORD = \"leak\" }", value)) };
             let mut texts = Vec::new();
-            for (name, item) in table.iter() {
+            let mut items: Vec<_> = table.iter().collect();
+            items.sort_by_key(|(name, _)| name.span().start);
+            for (name, item) in items {
                 let line = doc.line(name.span());
                 match item.get_ref().as_str() {
                     Some(text) => texts.push((At { value: name.get_ref().to_string(), line }, text.to_owned())),

@@ -77,7 +77,7 @@ pub enum Shape {
     Plain,
     /// Each is a list of values, and these are their names.
     Columns(Vec<String>),
-    /// Each is a list of values, whose names stand in a list of the message.
+    /// Each is a list of values, whose names stand in a list: of the message, or of the item of the last `[*]`.
     ColumnsAt(ValuePath),
     /// An object of lists that run in parallel: the first of each is the first reading.
     Parallel,
@@ -262,6 +262,14 @@ const SHIPPED: &[(&str, &str)] = &[
     ("litres-local-json", include_str!("../maps/litres-local-json.toml")),
     ("sparkplug-b", include_str!("../maps/sparkplug-b.toml")),
     ("dsmr-p1", include_str!("../maps/dsmr-p1.toml")),
+    ("shelly-gen1", include_str!("../maps/shelly-gen1.toml")),
+    ("shelly-gen2-status", include_str!("../maps/shelly-gen2-status.toml")),
+    ("shelly-gen2-events", include_str!("../maps/shelly-gen2-events.toml")),
+    ("zigbee2mqtt", include_str!("../maps/zigbee2mqtt.toml")),
+    ("chirpstack", include_str!("../maps/chirpstack.toml")),
+    ("ttn", include_str!("../maps/ttn.toml")),
+    ("csv-readings", include_str!("../maps/csv-readings.toml")),
+    ("senml", include_str!("../maps/senml.toml")),
 ];
 
 impl PayloadMap {

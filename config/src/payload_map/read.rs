@@ -207,24 +207,30 @@ fn condition(section: &mut Section<'_>) -> Option<Condition> {
     Some(Condition { paths, test: test? })
 }
 
-/// Short conditions such as `"{phase}=0"`, beside a field or an event.
+/// Short conditions beside a field or an event: `"{phase}=0|1"`, `"power"` where it must be there, `"!battery"` where not.
 fn when(section: &mut Section<'_>) -> Vec<Condition> {
     let mut conditions = Vec::new();
     for text in section.texts("when").into_iter().flatten() {
-        // A path may hold `=` between brackets only.
-        let split = text.value.rfind(']').unwrap_or(0);
-        let parts = text.value[split..].split_once('=').map(|(path, wanted)| (split + path.len(), wanted));
-        let read = match parts {
-            Some((end, wanted)) => ValuePath::parse(&text.value[..end]).map(|path| Condition {
-                paths: vec![path],
-                test: ConditionTest::AnyOf(wanted.split('|').map(str::to_owned).collect()),
-            }),
-            None => Err(format!("is \"{}\"; a condition such as \"{{phase}}=0\" is wanted", text.value)),
-        };
-        match read {
+        match short_condition(&text.value) {
             Ok(condition) => conditions.push(condition),
             Err(complaint) => section.document().note(text.line, format!("`when` {complaint}")),
         }
     }
     conditions
+}
+
+fn short_condition(text: &str) -> Result<Condition, String> {
+    // A path may hold `=` between brackets only.
+    let plain_from = text.rfind(']').unwrap_or(0);
+    let (path, test) = match text[plain_from..].split_once('=') {
+        Some((before, wanted)) => {
+            let path = &text[..plain_from + before.len()];
+            (path, ConditionTest::AnyOf(wanted.split('|').map(str::to_owned).collect()))
+        }
+        None => match text.strip_prefix('!') {
+            Some(path) => (path, ConditionTest::Exists(false)),
+            None => (text, ConditionTest::Exists(true)),
+        },
+    };
+    Ok(Condition { paths: vec![ValuePath::parse(path)?], test })
 }

@@ -166,6 +166,14 @@ const SHIPPED: &[(&str, &str)] = &[
     ("litres-local-json", include_str!("../../tests/integration/golden/litres-local-json.txt")),
     ("sparkplug-b", include_str!("../../tests/integration/golden/sparkplug-b.txt")),
     ("dsmr-p1", include_str!("../../tests/integration/golden/dsmr-p1.txt")),
+    ("shelly-gen1", include_str!("../../tests/integration/golden/shelly-gen1.txt")),
+    ("shelly-gen2-status", include_str!("../../tests/integration/golden/shelly-gen2-status.txt")),
+    ("shelly-gen2-events", include_str!("../../tests/integration/golden/shelly-gen2-events.txt")),
+    ("zigbee2mqtt", include_str!("../../tests/integration/golden/zigbee2mqtt.txt")),
+    ("chirpstack", include_str!("../../tests/integration/golden/chirpstack.txt")),
+    ("ttn", include_str!("../../tests/integration/golden/ttn.txt")),
+    ("csv-readings", include_str!("../../tests/integration/golden/csv-readings.txt")),
+    ("senml", include_str!("../../tests/integration/golden/senml.txt")),
 ];
 
 /// The golden messages of the maps that come with the program: each file's name, which is its map's, and its text.

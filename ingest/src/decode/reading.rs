@@ -72,7 +72,9 @@ impl<'a> Context<'a> {
             let places = Places { reading: sample, parent, ..*places };
             if self.map.shape == Shape::Plain {
                 self.found(&places, alone, &mut count, &mut gathered)?;
-            } else if let Some(document) = shape::reshaped(&self.map.shape, sample, &places)? {
+            } else if let Some(document) =
+                shape::reshaped(&self.map.shape, sample, &Places { reading: parent, ..places })?
+            {
                 let places = Places { reading: document.root(), ..places };
                 self.found(&places, false, &mut count, &mut gathered)?;
             }

@@ -1,3 +1,5 @@
+mod maps;
+
 use super::*;
 use meterlake_model::{Channel, Commodity, EventKind, MeterEntry, MeterId, ReadingFlags, Timestamp, Zone};
 use proptest::prelude::*;

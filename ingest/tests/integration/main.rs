@@ -4,6 +4,7 @@
 
 mod dsmr;
 mod fake_broker;
+mod frames;
 mod golden;
 mod harness;
 mod mosquitto;
