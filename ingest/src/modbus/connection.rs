@@ -2,8 +2,9 @@
 //!
 //! The guard: after a timeout, an error or anything unexpected an answer may still be on its way, and it would be taken
 //! for the next one's. So the connection is dropped; where it is dear (a serial line, a device server that called us) it
-//! is kept, and what comes is thrown away until the line is quiet. A cancelled request drops it. Before each request
-//! whatever nobody asked for is thrown away, or ends the connection. Only function codes 3 and 4 are ever sent.
+//! is kept. Where a shared line is behind it, what comes is thrown away until that is quiet. A cancelled request drops it.
+//! Before each request whatever nobody asked for is thrown away, or ends the connection. Only function codes 3 and 4 are
+//! ever sent.
 
 use std::future::poll_fn;
 use std::io;
@@ -15,7 +16,7 @@ use meterlake_config::{ModbusFraming, ModbusLine};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::dial::{AfterFailure, Dial, Habits, Idle, Transport, dial_of};
+use super::dial::{Dial, Habits, Idle, Transport, dial_of};
 use super::failure::{Failure, FailureKind};
 use super::frame::{Asked, Look};
 use super::heartbeat::Heartbeats;
@@ -36,6 +37,8 @@ pub(super) struct Connection {
     heartbeats: Heartbeats,
     connect_timeout: Duration,
     open: Option<Open>,
+    /// Since when an answer may be on its way that nobody waits for, also on the next connection.
+    owed_since: Option<Instant>,
     /// Connections made.
     made: u64,
     /// Of the newest request.
@@ -44,8 +47,6 @@ pub(super) struct Connection {
 
 struct Open {
     stream: Box<dyn Transport>,
-    /// Since when an answer may be on its way that nobody waits for.
-    owed_since: Option<Instant>,
     last_heard: Instant,
 }
 
@@ -65,6 +66,7 @@ impl Connection {
             heartbeats,
             connect_timeout: line.connect_timeout,
             open: None,
+            owed_since: None,
             made: 0,
             transaction: 0,
         }
@@ -99,9 +101,11 @@ impl Connection {
             .map_err(|_| Failure::connect(format_args!("no connection within {:?}", self.connect_timeout)))?
             .map_err(Failure::connect)?;
         let now = Instant::now();
-        // What a shared medium brings now may belong to a request of whoever had it before.
-        let owed_since = matches!(self.habits.idle, Idle::Keep).then_some(now);
-        self.open = Some(Open { stream, owed_since, last_heard: now });
+        // What a serial line brings now may belong to a request of whoever had it before.
+        if self.habits.idle == Idle::Keep {
+            self.owed_since = Some(now);
+        }
+        self.open = Some(Open { stream, last_heard: now });
         self.made += 1;
         Ok(())
     }
@@ -156,17 +160,21 @@ impl Connection {
         let mut open = self.ready().await?;
         let mut heard = Vec::new();
         let characters = u32::from(request.registers()) * 2 + 16;
+        // Owed until it is there, also to a request that is cancelled.
+        self.owed_since = Some(Instant::now());
         let deadline = Instant::now() + answer_within + self.habits.character * characters;
         let outcome = timeout_at(deadline, exchange(&mut open, &asked, &self.heartbeats, &mut heard)).await;
         let failure = match outcome {
             Ok(Ok(Answer::Words { words, clean })) => {
-                if clean || self.habits.after_failure != AfterFailure::Drop {
+                if clean || self.habits.after_failure.keep {
                     self.open = Some(open);
                 }
+                self.owed_since = None;
                 return Ok(words);
             }
             Ok(Ok(Answer::Exception(code))) => {
                 self.open = Some(open);
+                self.owed_since = None;
                 return Err(Failure::exception(code, heard));
             }
             Ok(Ok(Answer::Wrong(kind, detail))) => Failure::answered(kind, detail, heard),
@@ -179,8 +187,8 @@ impl Connection {
                 Failure::answered(FailureKind::BadAnswer, detail, heard)
             }
         };
-        if self.habits.after_failure != AfterFailure::Drop {
-            open.owed_since = Some(Instant::now());
+        self.owed_since = Some(Instant::now());
+        if self.habits.after_failure.keep {
             self.open = Some(open);
         }
         Err(failure)
@@ -188,29 +196,30 @@ impl Connection {
 
     /// A connection on which nothing is on its way.
     async fn ready(&mut self) -> Result<Open, Failure> {
-        self.open().await?;
-        let Some(mut open) = self.open.take() else { return Err(Failure::connect("not connected")) };
-        let stray = throw_away(&mut open).await;
-        match (self.habits.after_failure, stray) {
-            (AfterFailure::Drop, Ok(false)) => {}
+        let mut open = self.taken().await?;
+        match throw_away(&mut open).await {
             // It has ended, or somebody answers whom nobody asked: once more from the beginning.
-            (AfterFailure::Drop, _) => {
+            Ok(true) | Err(_) if !self.habits.after_failure.keep => {
                 drop(open);
-                self.open().await?;
-                return self.open.take().ok_or_else(|| Failure::connect("not connected"));
+                open = self.taken().await?;
             }
-            (AfterFailure::Drain { .. }, Err(error)) => return Err(ended(&error, &[])),
-            (AfterFailure::Drain { at_least, quiet }, Ok(_)) => {
-                if let Some(since) = open.owed_since {
-                    drain(&mut open, since + at_least, quiet, at_least).await.map_err(|error| ended(&error, &[]))?;
-                    open.owed_since = None;
-                }
-            }
+            Err(error) => return Err(ended(&error, &[])),
+            Ok(_) => {}
         }
+        if let (Some(since), Some((at_least, quiet))) = (self.owed_since, self.habits.after_failure.drain) {
+            drain(&mut open, since + at_least, quiet, at_least).await.map_err(|error| ended(&error, &[]))?;
+        }
+        self.owed_since = None;
         if !self.habits.gap.is_zero() {
             sleep(self.habits.gap).await;
         }
         Ok(open)
+    }
+
+    /// The connection, made if need be.
+    async fn taken(&mut self) -> Result<Open, Failure> {
+        self.open().await?;
+        self.open.take().ok_or_else(|| Failure::connect("not connected"))
     }
 }
 

@@ -43,20 +43,18 @@ pub(super) struct Habits {
 
 /// What becomes of a connection after a failed request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum AfterFailure {
-    /// It is ended, and what comes late with it.
-    Drop,
-    /// It is kept, and what comes is thrown away: for `at_least` after the failure, and until it was `quiet` for so long.
-    Drain { at_least: Duration, quiet: Duration },
+pub(super) struct AfterFailure {
+    /// Whether it is kept; else it is ended, and what comes late on it with it.
+    pub(super) keep: bool,
+    /// Where what comes late may come on the next connection, or on this one that is kept: for how long after the failure
+    /// it is thrown away at least, and how long it must have been quiet then.
+    pub(super) drain: Option<(Duration, Duration)>,
 }
 
 impl AfterFailure {
     /// How much longer than its own time-out a failed request occupies the line.
     pub(super) fn rest(self) -> Duration {
-        match self {
-            Self::Drop => Duration::ZERO,
-            Self::Drain { at_least, quiet } => at_least + quiet,
-        }
+        self.drain.map_or(Duration::ZERO, |(at_least, quiet)| at_least + quiet)
     }
 }
 
@@ -72,14 +70,26 @@ pub(super) enum Idle {
 }
 
 /// Where each request is answered on its own connection or none.
-pub(super) const BY_CONNECTION: Habits =
-    Habits { after_failure: AfterFailure::Drop, idle: Idle::GiveBack, gap: Duration::ZERO, character: Duration::ZERO };
+pub(super) const BY_CONNECTION: Habits = Habits {
+    after_failure: AfterFailure { keep: false, drain: None },
+    idle: Idle::GiveBack,
+    gap: Duration::ZERO,
+    character: Duration::ZERO,
+};
+
+/// A serial device server passes on what its line says to whoever is connected then, also what somebody else asked for.
+/// Its line is taken to be as slow as most are: 9,600 bits a second.
+const THROUGH_DEVICE_SERVER: Habits = Habits {
+    after_failure: AfterFailure { keep: false, drain: Some((Duration::from_millis(300), Duration::from_millis(50))) },
+    ..BY_CONNECTION
+};
 
 /// How to reach a line that we connect to, and its habits.
 pub(super) fn dial_of(line: &ModbusLine) -> (Box<dyn Dial>, Habits) {
     match &line.transport {
-        ModbusTransport::Tcp { host, port } | ModbusTransport::RtuOverTcp { host, port } => {
-            (Box::new(TcpDial { host: host.clone(), port: *port }), BY_CONNECTION)
+        ModbusTransport::Tcp { host, port } => (Box::new(TcpDial { host: host.clone(), port: *port }), BY_CONNECTION),
+        ModbusTransport::RtuOverTcp { host, port } => {
+            (Box::new(TcpDial { host: host.clone(), port: *port }), THROUGH_DEVICE_SERVER)
         }
         ModbusTransport::Rtu(port) => (Box::new(SerialDial::new(port.clone())), serial::habits(port)),
         ModbusTransport::DialIn(_) => (Box::new(Nobody), BY_CONNECTION),

@@ -232,7 +232,7 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
 /// mobile network comes mostly within half of the time that an answer may take.
 fn habits(timeout: Duration, idle_timeout: Duration) -> Habits {
     Habits {
-        after_failure: AfterFailure::Drain { at_least: timeout / 2, quiet: QUIET },
+        after_failure: AfterFailure { keep: true, drain: Some((timeout / 2, QUIET)) },
         idle: Idle::Listen(idle_timeout),
         gap: Duration::ZERO,
         character: Duration::ZERO,

@@ -49,7 +49,7 @@ pub(super) fn habits(port: &SerialPort) -> Habits {
     let silence = silence(port);
     let longest = port.character() * u32::try_from(MOST_RTU).unwrap_or(u32::MAX);
     Habits {
-        after_failure: AfterFailure::Drain { at_least: longest + silence, quiet: silence },
+        after_failure: AfterFailure { keep: true, drain: Some((longest + silence, silence)) },
         idle: Idle::Keep,
         gap: silence,
         character: port.character(),
@@ -75,7 +75,7 @@ mod tests {
         ] {
             let port = SerialPort { device: "/dev/null".into(), baud, parity, data_bits: 8, stop_bits: 1 };
             let habits = habits(&port);
-            let AfterFailure::Drain { at_least, quiet } = habits.after_failure else { panic!("{habits:?}") };
+            let Some((at_least, quiet)) = habits.after_failure.drain else { panic!("{habits:?}") };
             assert_eq!((at_least.as_millis(), quiet.as_micros(), habits.gap), (drain_ms, gap_us, quiet), "{port:?}");
         }
     }

@@ -43,9 +43,18 @@ pub(crate) fn two_requests() -> DeviceProfile {
 
 /// A line to this gateway.
 pub(crate) fn line(gateway: SocketAddr, timeout: Duration, devices: Vec<ModbusDevice>) -> ModbusLine {
+    line_over(tcp(gateway), timeout, devices)
+}
+
+fn tcp(gateway: SocketAddr) -> ModbusTransport {
+    ModbusTransport::Tcp { host: gateway.ip().to_string(), port: gateway.port() }
+}
+
+/// A line that is reached in this way.
+pub(crate) fn line_over(transport: ModbusTransport, timeout: Duration, devices: Vec<ModbusDevice>) -> ModbusLine {
     ModbusLine {
         name: "bench".to_owned(),
-        transport: ModbusTransport::Tcp { host: gateway.ip().to_string(), port: gateway.port() },
+        transport,
         timeout,
         connect_timeout: Duration::from_secs(5),
         pause: Duration::ZERO,
@@ -62,8 +71,13 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    /// Polls every second: units with their profiles.
+    /// Polls a gateway every second: units with their profiles.
     pub(crate) fn start(gateway: SocketAddr, timeout: Duration, devices: Vec<(u8, DeviceProfile)>) -> Self {
+        Self::over(tcp(gateway), timeout, devices)
+    }
+
+    /// Polls a line that is reached in this way every second: units with their profiles.
+    pub(crate) fn over(transport: ModbusTransport, timeout: Duration, devices: Vec<(u8, DeviceProfile)>) -> Self {
         let devices = devices.into_iter().map(|(unit, profile)| ModbusDevice {
             unit,
             meter_id: MeterId::new(&format!("M{unit}")).unwrap(),
@@ -71,7 +85,7 @@ impl Bench {
             interval: Duration::from_secs(1),
             offset: Duration::ZERO,
         });
-        let line = line(gateway, timeout, devices.collect());
+        let line = line_over(transport, timeout, devices.collect());
         let stats = Arc::new(LineStats::new(&line));
         let (out, deliveries) = mpsc::channel(1000);
         let (registry, directory) = watch::channel(Arc::default());

@@ -3,8 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that unwraps says what it expects")]
 
 mod bench;
+mod dial_in;
 mod faults;
 mod gateway;
 mod identity;
 mod peers;
 mod replay;
+mod rtu;
+mod rtu_device;

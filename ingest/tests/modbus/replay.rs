@@ -93,7 +93,7 @@ fn what_no_device_said_stays_dead_with_its_reason() {
     for (topic, reason, detail) in [
         ("8/3/0+5", DeadReason::NoMap, "no device with unit 8 is configured on modbus/cellar"),
         ("7/3/0+5/answer", DeadReason::BadAnswer, "`7/3/0+5/answer` is no register block"),
-        ("7/3/0+4", DeadReason::BadAnswer, "10 bytes came, 3/0+4 has two for each register"),
+        ("7/3/0+4", DeadReason::BadAnswer, "10 bytes came, 7/3/0+4 has two for each register"),
     ] {
         let message = block(topic, &[0, 1234, 0, 0, 0]);
         let out = replayed(PROFILE, &message);

@@ -16,6 +16,8 @@ use crate::modbus::dial::{BY_CONNECTION, Dial, Transport};
 use crate::modbus::failure::FailureKind;
 use crate::modbus::heartbeat::Heartbeats;
 
+mod fleet;
+
 /// How a unit behaves.
 #[derive(Debug, Clone, Copy)]
 enum Behaviour {
@@ -98,6 +100,18 @@ struct Bench {
 const START_S: i64 = 1_800_000_600;
 const QUARTER: Duration = Duration::from_secs(900);
 
+/// A line without devices.
+fn line() -> ModbusLine {
+    ModbusLine {
+        name: "cellar".to_owned(),
+        transport: ModbusTransport::Tcp { host: String::new(), port: 0 },
+        timeout: Duration::from_secs(1),
+        connect_timeout: Duration::from_secs(1),
+        pause: Duration::ZERO,
+        devices: Vec::new(),
+    }
+}
+
 /// A line of so many pulse counters, read every quarter of an hour, with room for so many deliveries.
 fn bench(devices: u8, room: usize) -> Bench {
     let gateway = Arc::new(Gateway::default());
@@ -107,14 +121,7 @@ fn bench(devices: u8, room: usize) -> Bench {
         let meter_id = MeterId::new(&format!("W{unit}")).unwrap();
         ModbusDevice { unit, meter_id, profile: profile.clone(), interval: QUARTER, offset: Duration::ZERO }
     });
-    let line = ModbusLine {
-        name: "cellar".to_owned(),
-        transport: ModbusTransport::Tcp { host: String::new(), port: 0 },
-        timeout: Duration::from_secs(1),
-        connect_timeout: Duration::from_secs(1),
-        pause: Duration::ZERO,
-        devices: devices.collect(),
-    };
+    let line = ModbusLine { devices: devices.collect(), ..line() };
     let began = Instant::now();
     let clock = Clock::new(move || {
         let elapsed = i64::try_from(began.elapsed().as_micros()).unwrap();
