@@ -3,6 +3,7 @@
 //! Protocol buffers of our own, closed by a checksum. What is read back is doubted until a message follows the last one
 //! that was seen.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::births::{Births, MAX_NAMES, MAX_NODES, Named, Node, Table};
@@ -37,11 +38,12 @@ impl From<WireError> for BirthsError {
 }
 
 impl Births {
-    /// What is known, to be kept by whoever owns a folder.
+    /// What is known, to be kept by whoever owns a folder: the same bytes for the same births.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::new();
         write_number(1, VERSION, &mut out);
-        for (key, node) in &self.nodes {
+        let sorted: BTreeMap<_, _> = self.nodes.iter().collect();
+        for (key, node) in sorted {
             write_bytes(2, &node_bytes(key, node), &mut out);
         }
         let checksum = CHECKSUM.checksum(&out);
@@ -90,7 +92,7 @@ fn node_bytes(key: &str, node: &Node) -> Vec<u8> {
     let mut out = Vec::new();
     write_bytes(1, key.as_bytes(), &mut out);
     write_bytes(2, &table_bytes(&node.own), &mut out);
-    for (name, table) in &node.devices {
+    for (name, table) in node.devices.iter().collect::<BTreeMap<_, _>>() {
         let mut device = Vec::new();
         write_bytes(1, name.as_bytes(), &mut device);
         write_bytes(2, &table_bytes(table), &mut device);
@@ -111,10 +113,10 @@ fn table_bytes(table: &Table) -> Vec<u8> {
         write_optional(3, alias, &mut named);
         write_bytes(1, &named, &mut out);
     };
-    for (name, datatype) in &table.types {
+    for (name, datatype) in table.types.iter().collect::<BTreeMap<_, _>>() {
         write(name, *datatype, None);
     }
-    for (alias, named) in &table.by_alias {
+    for (alias, named) in table.by_alias.iter().collect::<BTreeMap<_, _>>() {
         write(&named.name, named.datatype, Some(*alias));
     }
     write_number(2, u64::from(table.alive), &mut out);

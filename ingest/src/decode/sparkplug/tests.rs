@@ -300,7 +300,7 @@ fn births_survive_a_restart() {
     let bytes = plant.births.to_bytes();
     let mut again = Plant { births: Births::from_bytes(&bytes).unwrap(), now_s: NOW_S + 10 };
     again.births.check_names();
-    assert_eq!(again.births.to_bytes().len(), bytes.len());
+    assert_eq!(again.births.to_bytes(), bytes);
     assert_eq!(again.replayed(1, 12), values(&[("A", "12")]), "a dead letter is read as well");
     assert_eq!(again.data(3, 1, 12), values(&[("A", "12")]));
     let mut missed = Plant { births: Births::from_bytes(&bytes).unwrap(), now_s: NOW_S + 10 };
