@@ -78,6 +78,7 @@ pub use register::{
     RegisterType,
 };
 use shipped::SHIPPED;
+pub use unit::own_unit;
 
 /// Where SunSpec devices put their marker.
 const SUNSPEC_BASES: [u16; 3] = [40_000, 50_000, 0];

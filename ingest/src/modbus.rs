@@ -24,6 +24,7 @@ mod dial;
 mod failure;
 mod frame;
 pub mod golden;
+pub mod guess;
 mod heartbeat;
 mod identity;
 mod image;

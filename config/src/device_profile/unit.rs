@@ -35,6 +35,11 @@ pub(super) fn to_channel(unit: &str, channel: Channel) -> Option<Factor> {
     Factor::new(*mantissa, *exponent)
 }
 
+/// The unit of the channel's own column, as profiles name it.
+pub fn own_unit(channel: Channel) -> &'static str {
+    units_of(channel).first().map_or("", |(name, ..)| name)
+}
+
 /// The units that a channel takes, for people.
 pub(super) fn allowed(channel: Channel) -> String {
     units_of(channel).iter().map(|(name, ..)| *name).collect::<Vec<_>>().join(", ")

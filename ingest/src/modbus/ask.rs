@@ -8,6 +8,7 @@ use super::connection::Connection;
 use super::decode::Block;
 use super::device::Device;
 use super::failure::{Failure, FailureKind};
+use super::planner::BlockRequest;
 use super::stats::{DeviceStats, LineStats, count};
 
 /// How long answers may take, and the rest before each request.
@@ -39,37 +40,9 @@ pub(super) async fn ask(
 ) -> Result<Asked, Failure> {
     let mut asked = Asked { blocks: Vec::new(), odd: Vec::new(), silent: None };
     for (place, &request) in device.plan.iter().enumerate() {
-        let (mut may_be_stale, mut may_repeat) = (connection.is_open(), true);
-        let answer = loop {
-            connection.open().await.inspect_err(|failure| stats.count_failure(failure.kind))?;
-            if !pace.pause.is_zero() {
-                sleep(pace.pause).await;
-            }
-            count(&stats.requests);
-            count(&counters.requests);
-            let asked_at = Instant::now();
-            let answer = connection.read(device.unit, request, pace.within).await;
-            if answer.as_ref().map_or_else(|failure| failure.kind == FailureKind::Exception, |_| true) {
-                stats.latency.note(asked_at.elapsed());
-                counters.latency.note(asked_at.elapsed());
-            }
-            if let Err(failure) = &answer {
-                stats.count_failure(failure.kind);
-                counters.count_failure(failure.kind);
-                // A connection that was idle may have ended long ago: once more on a new one.
-                if failure.kind == FailureKind::Disconnected && may_be_stale {
-                    may_be_stale = false;
-                    continue;
-                }
-                // A disturbed answer would cost the slot these columns: once more, on a new connection.
-                if !failure.silent && failure.kind != FailureKind::Exception && may_repeat {
-                    may_repeat = false;
-                    asked.odd.push((place, failure.clone()));
-                    continue;
-                }
-            }
-            break answer;
-        };
+        let mut disturbed = Vec::new();
+        let answer = question(connection, device.unit, request, pace, (stats, counters), &mut disturbed).await?;
+        asked.odd.extend(disturbed.into_iter().map(|failure| (place, failure)));
         match answer {
             Ok(words) => asked.blocks.push(Block { request, words }),
             Err(failure) if failure.silent => {
@@ -87,4 +60,50 @@ pub(super) async fn ask(
         asked.silent = disturbed.map(|(_, failure)| failure.clone());
     }
     Ok(asked)
+}
+
+/// Asks for registers, and once more where the first answer may have been disturbed or the connection was gone.
+/// `disturbed` takes an answer that was.
+///
+/// # Errors
+/// When the line cannot be connected.
+pub(super) async fn question(
+    connection: &mut Connection,
+    unit: u8,
+    request: BlockRequest,
+    pace: Pace,
+    (stats, counters): (&LineStats, &DeviceStats),
+    disturbed: &mut Vec<Failure>,
+) -> Result<Result<Vec<u16>, Failure>, Failure> {
+    let (mut may_be_stale, mut may_repeat) = (connection.is_open(), true);
+    loop {
+        connection.open().await.inspect_err(|failure| stats.count_failure(failure.kind))?;
+        if !pace.pause.is_zero() {
+            sleep(pace.pause).await;
+        }
+        count(&stats.requests);
+        count(&counters.requests);
+        let asked_at = Instant::now();
+        let answer = connection.read(unit, request, pace.within).await;
+        if answer.as_ref().map_or_else(|failure| failure.kind == FailureKind::Exception, |_| true) {
+            stats.latency.note(asked_at.elapsed());
+            counters.latency.note(asked_at.elapsed());
+        }
+        if let Err(failure) = &answer {
+            stats.count_failure(failure.kind);
+            counters.count_failure(failure.kind);
+            // A connection that was idle may have ended long ago: once more on a new one.
+            if failure.kind == FailureKind::Disconnected && may_be_stale {
+                may_be_stale = false;
+                continue;
+            }
+            // A disturbed answer would cost the slot these columns: once more, on a new connection.
+            if !failure.silent && failure.kind != FailureKind::Exception && may_repeat {
+                may_repeat = false;
+                disturbed.push(failure.clone());
+                continue;
+            }
+        }
+        return Ok(answer);
+    }
 }

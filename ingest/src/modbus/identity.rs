@@ -34,7 +34,6 @@ pub fn identify(profile: &DeviceProfile, registered: Option<&str>, blocks: &[&Bl
     if let Some(register) = &profile.identify.serial
         && let Some(words) = words_in(blocks, register)
     {
-        // A text without the filling of another type is a serial number as it was printed.
         nameplate.serial = plate(words, register).map_err(|error| unreadable("serial number", error))?;
         if let (Some(registered), Some(said)) = (registered, &nameplate.serial)
             && !is_same_serial(registered, said)

@@ -181,7 +181,7 @@ impl Poller {
             return Ok(());
         };
         let pace = Pace { within, pause: self.pause.max(device.profile.pause) };
-        let asked = match prepare(&mut self.connection, device, pace, &self.stats).await {
+        let asked = match prepare(&mut self.connection, device, pace, (&*self.stats, counters)).await {
             Ok(None) => ask(&mut self.connection, device, pace, &self.stats, counters).await,
             Ok(unfit) => Ok(Asked { blocks: Vec::new(), odd: Vec::new(), silent: unfit }),
             Err(failure) => Err(failure),

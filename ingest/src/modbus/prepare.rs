@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use meterlake_config::device_profile::DeviceProfile;
 use meterlake_model::MeterDirectory;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
-use super::ask::Pace;
+use super::ask::{Pace, question};
 use super::connection::Connection;
 use super::decode::Block;
 use super::device::Device;
 use super::failure::{Failure, FailureKind};
 use super::identity::{Nameplate, identify};
-use super::planner::{BlockRequest, plan_identity};
-use super::stats::{LineStats, count};
+use super::planner::plan_identity;
+use super::stats::{DeviceStats, LineStats};
 use super::sunspec::{Discovery, located};
 
 /// A line that was given back between two polls is connected again at each: its devices are asked anew this often. After
@@ -62,7 +62,7 @@ pub(super) async fn prepare(
     connection: &mut Connection,
     device: &mut Device,
     pace: Pace,
-    stats: &LineStats,
+    stats: (&LineStats, &DeviceStats),
 ) -> Result<Option<Failure>, Failure> {
     let nothing = device.preparation.configured.is_none() && device.profile.identify.is_empty();
     if nothing || !device.preparation.is_due(connection) {
@@ -72,7 +72,7 @@ pub(super) async fn prepare(
         && let Some(mut walk) = Discovery::of(&configured)
     {
         while let Some(request) = walk.next() {
-            match read(connection, device.unit, request, pace, stats).await? {
+            match question(connection, device.unit, request, pace, stats, &mut Vec::new()).await? {
                 Ok(words) => walk.take(Some(&words)),
                 Err(failure) if is_last_word(&failure) => walk.take(None),
                 Err(failure) => return Ok(Some(failure)),
@@ -88,7 +88,7 @@ pub(super) async fn prepare(
     }
     let (mut plate, mut unreadable) = (Vec::new(), None);
     for request in plan_identity(&device.profile) {
-        match read(connection, device.unit, request, pace, stats).await? {
+        match question(connection, device.unit, request, pace, stats, &mut Vec::new()).await? {
             Ok(words) => plate.push(Block { request, words }),
             Err(failure) if is_last_word(&failure) => {
                 unreadable = Some(format!("the device has no nameplate at {request}: {failure}"));
@@ -136,32 +136,4 @@ pub(super) fn stranger(device: &mut Device, directory: &MeterDirectory, line: &s
 /// Whether asking again would bring the same.
 fn is_last_word(failure: &Failure) -> bool {
     failure.kind == FailureKind::Exception && !failure.silent
-}
-
-/// Reads once, and once more where the first answer may have been disturbed.
-async fn read(
-    connection: &mut Connection,
-    unit: u8,
-    request: BlockRequest,
-    pace: Pace,
-    stats: &LineStats,
-) -> Result<Result<Vec<u16>, Failure>, Failure> {
-    let mut may_repeat = true;
-    loop {
-        let may_be_stale = connection.is_open();
-        connection.open().await.inspect_err(|failure| stats.count_failure(failure.kind))?;
-        if !pace.pause.is_zero() {
-            sleep(pace.pause).await;
-        }
-        count(&stats.requests);
-        let answer = connection.read(unit, request, pace.within).await;
-        let Err(failure) = &answer else { return Ok(answer) };
-        stats.count_failure(failure.kind);
-        let stale = failure.kind == FailureKind::Disconnected && may_be_stale;
-        let disturbed = !failure.silent && failure.kind != FailureKind::Exception;
-        if !may_repeat || !(stale || disturbed) {
-            return Ok(answer);
-        }
-        may_repeat = false;
-    }
 }
