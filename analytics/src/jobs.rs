@@ -14,6 +14,7 @@ use crate::rules::Rules;
 
 mod alerts;
 pub(crate) mod billing;
+mod completeness;
 mod derive;
 mod groups;
 pub(crate) mod profiles;
@@ -37,6 +38,7 @@ pub async fn run_job(lake: &Lake, job: Job, options: &JobOptions) -> Result<JobR
         Job::Billing => billing::derive(&run).await?,
         Job::Alerts => alerts::derive(&run).await?,
         Job::Profiles => profiles::derive(&run).await?,
+        Job::Completeness => completeness::derive(&run).await?,
     };
     run.finish(output).await
 }
@@ -52,11 +54,13 @@ pub enum Job {
     Alerts,
     /// Usage spans to profiles of whole civil months.
     Profiles,
+    /// Arrivals to what was expected of each meter and day, of whole civil months.
+    Completeness,
 }
 
 impl Job {
     /// All jobs, in the order in which they build on each other.
-    pub const ALL: [Self; 4] = [Self::Usage, Self::Billing, Self::Alerts, Self::Profiles];
+    pub const ALL: [Self; 5] = [Self::Usage, Self::Billing, Self::Alerts, Self::Profiles, Self::Completeness];
 
     /// The name on the command line and in tables.
     pub const fn as_str(self) -> &'static str {
@@ -65,6 +69,7 @@ impl Job {
             Self::Billing => "billing",
             Self::Alerts => "alerts",
             Self::Profiles => "profiles",
+            Self::Completeness => "completeness",
         }
     }
 

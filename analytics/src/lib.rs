@@ -1,11 +1,12 @@
-//! What follows from readings: usage spans, billing reads, alerts and profiles, and the jobs that derive them.
+//! What follows from readings: usage spans, billing reads, alerts, profiles and completeness, and the jobs that derive them.
 //!
-//! The rules are pure functions with their tables of cases ([`usage`], [`billing`], [`alerts`], [`profiles`]); [`jobs`]
+//! The rules are pure functions with their tables of cases ([`usage`], [`billing`], [`alerts`], [`profiles`], [`completeness`]); [`jobs`]
 //! runs them over the lake's tables with DataFusion. This crate knows nothing of how a reading came (MQTT, Modbus,
 //! maps) nor of who asks for the results (command line, HTTP): `server` hands it its [`Rules`] as plain values.
 
 pub mod alerts;
 pub mod billing;
+pub mod completeness;
 pub mod desk;
 pub mod jobs;
 pub mod profiles;

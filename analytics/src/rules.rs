@@ -9,6 +9,7 @@ use crate::alerts::hex;
 use crate::alerts::leak::LeakRules;
 use crate::alerts::undervoltage::VoltageRules;
 use crate::billing::BillingRules;
+use crate::completeness::CompletenessRules;
 use crate::profiles::ProfileRules;
 use crate::usage::UsageRules;
 
@@ -25,6 +26,8 @@ pub struct Rules {
     pub voltage: VoltageRules,
     /// Key figures and shapes.
     pub profile: ProfileRules,
+    /// What is late, and what is one cause for many meters.
+    pub completeness: CompletenessRules,
     /// Days that count as a Sunday.
     pub holidays: BTreeSet<CivilDay>,
 }

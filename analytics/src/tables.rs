@@ -200,6 +200,41 @@ pub fn profiles() -> TableSpec {
     spec("profiles", fields, &[MONTH, BUCKET], &["usage_point_id", "channel", "period"])
 }
 
+/// Expected against received readings of one meter and civil day, with the lowest common cause of most of what is
+/// missing. `clock_offset_s` is the meter's clock less ours. What is not due yet is not expected yet: `closed` says
+/// whether the whole day is.
+pub fn completeness() -> TableSpec {
+    let fields = vec![
+        required("day", DataType::Date32),
+        text("meter_id"),
+        text("usage_point_id"),
+        maybe("node_id", DataType::Utf8),
+        text("commodity"),
+        maybe("gateway_id", DataType::Utf8),
+        maybe("source", DataType::Utf8),
+        required("interval_s", DataType::Int64),
+        text("interval_from"),
+        required("expected", DataType::Int32),
+        required("received", DataType::Int32),
+        required("missing", DataType::Int32),
+        required("late", DataType::Int32),
+        required("readings", DataType::Int32),
+        maybe("first_reading", instant()),
+        maybe("last_reading", instant()),
+        required("longest_gap_s", DataType::Int64),
+        maybe("clock_offset_s", DataType::Int32),
+        maybe("clock_method", DataType::Utf8),
+        required("clock_readings", DataType::Int32),
+        required("closed", DataType::Boolean),
+        maybe("reason", DataType::Utf8),
+        maybe("reason_subject", DataType::Utf8),
+        required("explained", DataType::Int32),
+        text(MONTH),
+        required(BUCKET, DataType::Int32),
+    ];
+    spec("completeness", fields, &[MONTH, BUCKET], &["day", "meter_id"])
+}
+
 /// One job run: what it went by, what it made, how long it took. The only derived table that knows a clock.
 pub fn job_runs() -> TableSpec {
     let fields = vec![
@@ -226,8 +261,18 @@ pub fn job_runs() -> TableSpec {
 }
 
 /// All tables of this crate.
-pub fn all() -> [TableSpec; 8] {
-    [usage_spans(), findings(), billing_runs(), billing_reads(), alerts(), alert_events(), profiles(), job_runs()]
+pub fn all() -> [TableSpec; 9] {
+    [
+        usage_spans(),
+        findings(),
+        billing_runs(),
+        billing_reads(),
+        alerts(),
+        alert_events(),
+        profiles(),
+        completeness(),
+        job_runs(),
+    ]
 }
 
 #[cfg(test)]

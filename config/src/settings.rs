@@ -21,7 +21,7 @@ pub use modbus::{
     PacketPattern, Parity, SerialPort,
 };
 pub use mqtt::MqttBroker;
-pub use rules::{BillingConfig, HourRange, ProfilesConfig, UsageConfig};
+pub use rules::{BillingConfig, CompletenessConfig, HourRange, ProfilesConfig, UsageConfig};
 pub use secret::Secret;
 pub use serve::{JobsConfig, ServeConfig};
 
@@ -53,6 +53,8 @@ pub struct Config {
     pub alerts: AlertsConfig,
     /// Key figures of a customer.
     pub profiles: ProfilesConfig,
+    /// What is late or missing, and why.
+    pub completeness: CompletenessConfig,
 }
 
 /// Why a configuration is refused: every problem of the file and of the files that it names.
@@ -138,6 +140,7 @@ impl Config {
                 billing: BillingConfig::read(root.section("billing")),
                 alerts: AlertsConfig::read(root.section("alerts")),
                 profiles: ProfilesConfig::read(root.section("profiles")),
+                completeness: CompletenessConfig::read(root.section("completeness")),
             }
         };
         let problems = doc.into_problems();

@@ -82,6 +82,7 @@ impl Simulation {
                 digits: Some(mount.digits),
                 resolution: milli(1)?,
                 interval_s: self.interval_s(point),
+                interval_assumed: false,
                 capacity_per_hour: Some(milli(capacity_milli(point))?),
                 start_register: Some(milli(mount.start_register_milli)?),
                 end_register: end.map(|register| milli(register.rem_euclid(wrap))).transpose()?,

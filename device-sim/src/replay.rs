@@ -246,6 +246,7 @@ impl Recording {
                 digits: None,
                 resolution: self.format.resolution(),
                 interval_s: self.format.interval_s(),
+                interval_assumed: false,
                 capacity_per_hour: self.format.capacity_per_hour(),
                 start_register: None,
                 end_register: None,

@@ -121,6 +121,8 @@ pub struct InstallationChannel {
     pub resolution: Amount,
     /// Seconds between readings when nothing is missing.
     pub interval_s: i64,
+    /// Nobody stated the interval: it is what is usual for the commodity.
+    pub interval_assumed: bool,
     /// The most that can flow in one hour, after the multiplier (fuse or contract in kW, Q4 in m³/h). `None`: no check.
     pub capacity_per_hour: Option<Amount>,
     /// Register when it was installed, as read.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{alerts, collect, config_commands, dead_letters, demo, doctor, golden, jobs, logs, modbus};
+use crate::{alerts, collect, completeness, config_commands, dead_letters, demo, doctor, golden, jobs, logs, modbus};
 use crate::{profile_picture, query, registry, reload, run, serve, setup, shipped, simulate, tap};
 
 /// Smart-meter telemetry for water and electricity: collect, store, bill, alert.
@@ -50,7 +50,7 @@ enum Command {
     Collect,
     /// Have the running collector take the changed configuration: all is checked first, only what changed is touched
     Reload,
-    /// Derive usage, billing reads, alerts and profiles on schedule; compact the tables
+    /// Derive usage, billing reads, alerts, profiles and completeness on schedule; compact the tables
     Jobs,
     /// Answer over HTTP: health and Prometheus metrics
     Serve,
@@ -67,6 +67,8 @@ enum Command {
     /// Alerts: list, acknowledge, assign, resolve
     #[command(subcommand)]
     Alerts(alerts::AlertsCommand),
+    /// Expected against received readings: what is late or missing, and why
+    Completeness(completeness::CompletenessArgs),
     /// One customer's load shape and key figures, in the terminal and as a picture
     Profile(profile_picture::ProfileArgs),
     /// Input that could not be read: list it, read it again after the map is mended
@@ -147,6 +149,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Job(command) => jobs::run(global, &command).await?,
         Command::Registry(command) => registry::run(global, &command).await?,
         Command::Alerts(command) => alerts::run(global, &command).await?,
+        Command::Completeness(args) => completeness::run(global, &args).await?,
         Command::Profile(args) => profile_picture::run(global, &args).await?,
         Command::DeadLetters(command) => dead_letters::run(global, &command).await?,
         Command::Tap(args) => tap::run(global, &args).await?,

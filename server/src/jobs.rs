@@ -30,7 +30,8 @@ pub enum JobCommand {
 #[derive(Debug, Args)]
 pub struct JobRunArgs {
     /// usage: readings to usage spans · billing: spans to the billing reads of cycles that end in these days ·
-    /// alerts: leaks and undervoltage · profiles: shapes and key figures · all: these four in order
+    /// alerts: leaks and undervoltage · profiles: shapes and key figures · completeness: expected against received ·
+    /// all: these five in order
     #[arg(value_enum)]
     name: JobName,
     /// First civil day, by each usage point's zone [default: 40 days before --to]
@@ -50,6 +51,7 @@ enum JobName {
     Billing,
     Alerts,
     Profiles,
+    Completeness,
     All,
 }
 
@@ -60,6 +62,7 @@ impl JobName {
             Self::Billing => vec![Job::Billing],
             Self::Alerts => vec![Job::Alerts],
             Self::Profiles => vec![Job::Profiles],
+            Self::Completeness => vec![Job::Completeness],
             Self::All => Job::ALL.to_vec(),
         }
     }
@@ -107,7 +110,7 @@ async fn run_now(config: &Config, lake: &Lake, args: &JobRunArgs) -> anyhow::Res
 
 pub(crate) fn line(report: &JobReport) -> String {
     format!(
-        "{:8} {}, {:.1} s, run {}",
+        "{:12} {}, {:.1} s, run {}",
         report.job.as_str(),
         report.summary,
         report.duration.as_secs_f64(),

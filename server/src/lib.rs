@@ -7,6 +7,7 @@ pub mod alerts;
 pub mod cli;
 pub mod collect;
 mod collectors;
+pub mod completeness;
 pub mod config_commands;
 pub mod dead_letters;
 pub mod demo;

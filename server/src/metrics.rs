@@ -1,8 +1,11 @@
 //! Metrics in the text form that Prometheus scrapes (OpenMetrics).
 
+mod completeness;
+
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 
+use meterlake_analytics::completeness::Figures as DayFigures;
 use meterlake_store::Lake;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::family::Family;
@@ -10,6 +13,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::status::{DeviceFigures, Figures, StatusReport};
+
+pub use completeness::CompletenessCache;
 
 /// Of what [`render`] gives.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -52,7 +57,12 @@ pub async fn table_figures(lake: &Lake) -> Vec<TableFigures> {
 ///
 /// # Errors
 /// When the text cannot be written.
-pub fn render(report: Option<&StatusReport>, tables: &[TableFigures], now_s: i64) -> Result<String, fmt::Error> {
+pub fn render(
+    report: Option<&StatusReport>,
+    tables: &[TableFigures],
+    day: Option<&DayFigures>,
+    now_s: i64,
+) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("meterlake");
     let up = u64::from(report.is_some_and(|report| report.is_fresh(now_s)));
     one(&mut registry, "collect_up", "Whether the collector wrote its status lately", up);
@@ -80,6 +90,9 @@ pub fn render(report: Option<&StatusReport>, tables: &[TableFigures], now_s: i64
         bytes.get_or_create(&labels).set(table.bytes);
         rows.get_or_create(&labels).set(table.rows);
         version.get_or_create(&labels).set(table.version);
+    }
+    if let Some(day) = day {
+        completeness::add(&mut registry, day);
     }
     let mut text = String::new();
     encode(&mut text, &registry)?;
@@ -125,6 +138,9 @@ fn by_device(registry: &mut Registry, devices: &[DeviceFigures]) {
 
 #[cfg(test)]
 mod tests {
+    use meterlake_analytics::completeness::Tally;
+    use meterlake_model::CivilDay;
+
     use super::*;
 
     #[test]
@@ -146,7 +162,20 @@ mod tests {
             reload: None,
         };
         let tables = [TableFigures { name: "water_readings".into(), files: 2, bytes: 3, rows: 5, version: 7 }];
-        let text = render(Some(&report), &tables, 101).unwrap();
+        let tally = |commodity: &str, expected, received| Tally {
+            commodity: commodity.into(),
+            expected,
+            received,
+            meters: 2,
+            late_meters: 1,
+            silent_meters: 0,
+        };
+        let day = DayFigures {
+            day: CivilDay::parse("2026-03-29").unwrap(),
+            tallies: vec![tally("electricity", 200, 199), tally("water", 0, 0)],
+            causes: vec![("electricity".into(), "gateway".into(), 1)],
+        };
+        let text = render(Some(&report), &tables, Some(&day), 101).unwrap();
         for line in [
             "meterlake_collect_up 1",
             "meterlake_collect_readings_stored 42",
@@ -154,10 +183,15 @@ mod tests {
             "meterlake_modbus_listener_links_up{listener=\"dtus\"} 3",
             "meterlake_modbus_device_requests{line=\"dtus/1\",unit=\"7\",meter=\"W1\"} 9",
             "meterlake_table_rows{table=\"water_readings\"} 5",
+            "meterlake_completeness_day_seconds 1774742400",
+            "meterlake_completeness_ratio{commodity=\"electricity\"} 0.995",
+            "meterlake_completeness_expected{commodity=\"water\"} 0",
+            "meterlake_completeness_meters_late{commodity=\"electricity\"} 1",
+            "meterlake_completeness_missing{commodity=\"electricity\",reason=\"gateway\"} 1",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
         }
-        let stale = render(Some(&report), &tables, 1000).unwrap();
+        let stale = render(Some(&report), &tables, None, 1000).unwrap();
         assert!(stale.lines().any(|l| l == "meterlake_collect_up 0"));
     }
 }

@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::Global;
+use crate::metrics::CompletenessCache;
 use crate::status::{self, StatusReport};
 use crate::{metrics, setup, shutdown};
 
@@ -41,7 +42,8 @@ pub async fn command(global: &Global) -> anyhow::Result<()> {
 /// When the listener fails.
 pub async fn answer(config: &Config, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
     tracing::info!(address = %listener.local_addr()?, "serving /health and /metrics");
-    let state = Arc::new(Places { root: config.lake.root.clone(), journal: config.collect.journal.clone() });
+    let (root, journal) = (config.lake.root.clone(), config.collect.journal.clone());
+    let state = Arc::new(Places { root, journal, completeness: CompletenessCache::default() });
     let router = Router::new().route("/health", get(health)).route("/metrics", get(metrics_text)).with_state(state);
     axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await }).await?;
     Ok(())
@@ -50,6 +52,7 @@ pub async fn answer(config: &Config, listener: TcpListener, stop: CancellationTo
 struct Places {
     root: PathBuf,
     journal: PathBuf,
+    completeness: CompletenessCache,
 }
 
 #[derive(Serialize)]
@@ -90,11 +93,11 @@ async fn metrics_text(State(places): State<Arc<Places>>) -> impl IntoResponse {
             None
         }
     };
-    let tables = match Lake::open(&places.root) {
-        Ok(lake) => metrics::table_figures(&lake).await,
-        Err(_) => Vec::new(),
+    let (tables, day) = match Lake::open(&places.root) {
+        Ok(lake) => (metrics::table_figures(&lake).await, places.completeness.figures(&lake).await),
+        Err(_) => (Vec::new(), None),
     };
-    match metrics::render(report.as_ref(), &tables, Timestamp::now().unix_seconds()) {
+    match metrics::render(report.as_ref(), &tables, day.as_ref(), Timestamp::now().unix_seconds()) {
         Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
         Err(error) => {
             tracing::error!(%error, "cannot write metrics");
@@ -110,7 +113,8 @@ mod tests {
     #[test]
     fn a_collector_that_never_started_is_not_healthy() {
         let dir = tempfile::tempdir().unwrap();
-        let places = Places { root: dir.path().to_owned(), journal: dir.path().join("journal") };
+        let (root, journal) = (dir.path().to_owned(), dir.path().join("journal"));
+        let places = Places { root, journal, completeness: CompletenessCache::default() };
         assert_eq!(ailments(&places), ["the collector has not started yet"]);
     }
 }

@@ -7,6 +7,7 @@ use meterlake_analytics::Rules;
 use meterlake_analytics::alerts::leak::{LeakRules, LeakVariant};
 use meterlake_analytics::alerts::undervoltage::{VoltageProfile, VoltageRules};
 use meterlake_analytics::billing::BillingRules;
+use meterlake_analytics::completeness::CompletenessRules;
 use meterlake_analytics::profiles::ProfileRules;
 use meterlake_analytics::usage::UsageRules;
 use meterlake_config::{Config, HourRange, LeakConfig, LeakRule, UndervoltageConfig, UsageConfig, VoltageLimits};
@@ -63,6 +64,11 @@ pub fn rules(config: &Config) -> Rules {
             night: hours(config.profiles.night),
             evening: hours(config.profiles.evening),
             midday: hours(config.profiles.midday),
+        },
+        completeness: CompletenessRules {
+            late_after_s: i64::try_from(config.completeness.late_after.as_secs()).unwrap_or(i64::MAX),
+            common_percent: u32::from(config.completeness.common_cause_percent),
+            common_min_meters: u32::from(config.completeness.common_cause_min_meters),
         },
         holidays: config.jobs.holidays.clone(),
     }

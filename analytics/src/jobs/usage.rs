@@ -237,6 +237,7 @@ mod tests {
             digits: None,
             resolution: Amount::parse("0.001").unwrap(),
             interval_s,
+            interval_assumed: false,
             capacity_per_hour: None,
             start_register: None,
             end_register: None,

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, Date32Array, Decimal128Array, Decimal128Builder, Float64Array, Float64Builder, Int32Array, Int64Array,
-    ListBuilder, RecordBatch, StringArray, TimestampMicrosecondArray,
+    ArrayRef, BooleanArray, Date32Array, Decimal128Array, Decimal128Builder, Float64Array, Float64Builder, Int32Array,
+    Int64Array, ListBuilder, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{Field, Schema};
 use arrow::error::ArrowError;
@@ -18,6 +18,8 @@ use super::AMOUNT;
 use crate::alerts::life::PersonStep;
 use crate::alerts::{Alert, EvidenceRow};
 use crate::billing::{BoundaryRead, CyclePart, ReadState, Reason};
+use crate::completeness::cause::Evidence;
+use crate::completeness::{MeterDay, clock};
 use crate::jobs::billing::{ReadRow, RunTotals};
 use crate::jobs::profiles::{ProfileRow, period_key};
 use crate::profiles::KeyFigures;
@@ -54,6 +56,10 @@ impl Columns {
 
     pub(crate) fn int(&mut self, name: &'static str, values: impl Iterator<Item = Option<i32>>) {
         self.0.push((name, Arc::new(values.collect::<Int32Array>())));
+    }
+
+    pub(crate) fn flag(&mut self, name: &'static str, values: impl Iterator<Item = bool>) {
+        self.0.push((name, Arc::new(values.map(Some).collect::<BooleanArray>())));
     }
 
     pub(crate) fn long(&mut self, name: &'static str, values: impl Iterator<Item = i64>) {
@@ -111,7 +117,7 @@ fn element(item: arrow::datatypes::DataType) -> Field {
 }
 
 /// Days since 1970-01-01.
-fn days_since_1970(day: CivilDay) -> i32 {
+pub(crate) fn days_since_1970(day: CivilDay) -> i32 {
     CivilDay::new(1970, 1, 1).map_or(0, |epoch| day.days_since(epoch))
 }
 
@@ -281,4 +287,39 @@ pub(crate) fn billing_runs(run: &str, totals: &BTreeMap<Channel, RunTotals>) -> 
     c.amount("use_amount", totals.values().map(|t| Some(t.use_amount)));
     c.amount("estimated", totals.values().map(|t| Some(t.estimated)));
     c.batch(&super::billing_runs())
+}
+
+/// Rows of `completeness`.
+pub(crate) fn completeness(days: &[MeterDay], evidence: &Evidence) -> Rows {
+    let counts = || days.iter().map(|d| &d.count);
+    let source = |d: &MeterDay| d.source.and_then(|source| evidence.sources.text(source));
+    let gateway = |d: &MeterDay| d.gateway.and_then(|gateway| evidence.gateways.text(gateway));
+    let causes = || days.iter().map(|d| d.cause.as_ref());
+    let clocks = || days.iter().map(|d| d.clock);
+    let mut c = Columns::default();
+    c.day("day", days.iter().map(|d| d.day));
+    c.text("meter_id", days.iter().map(|d| d.meter_id.as_str()));
+    c.text("usage_point_id", days.iter().map(|d| d.usage_point_id.as_str()));
+    c.maybe_text("node_id", days.iter().map(|d| d.node_id.as_ref().map(|id| id.as_str())));
+    c.text("commodity", days.iter().map(|d| d.commodity.as_str()));
+    c.maybe_text("gateway_id", days.iter().map(gateway));
+    c.maybe_text("source", days.iter().map(source));
+    c.long("interval_s", days.iter().map(|d| d.interval_s));
+    c.text("interval_from", days.iter().map(|d| d.interval_from.as_str()));
+    c.int("expected", counts().map(|n| Some(n.expected.len())));
+    c.int("received", counts().map(|n| Some(n.expected.len() - n.missing.len())));
+    c.int("missing", counts().map(|n| Some(n.missing.len())));
+    c.int("late", counts().map(|n| Some(n.late)));
+    c.int("readings", counts().map(|n| Some(n.readings)));
+    c.time("first_reading", counts().map(|n| n.first));
+    c.time("last_reading", counts().map(|n| n.last));
+    c.long("longest_gap_s", counts().map(|n| n.longest_gap_s));
+    c.int("clock_offset_s", clocks().map(|clock| clock.map(|c| c.offset_s)));
+    c.maybe_text("clock_method", clocks().map(|clock| clock.map(|_| clock::METHOD)));
+    c.int("clock_readings", clocks().map(|clock| Some(clock.map_or(0, |c| c.readings))));
+    c.flag("closed", counts().map(|n| n.closed));
+    c.maybe_text("reason", causes().map(|cause| cause.map(|c| c.reason.as_str())));
+    c.maybe_text("reason_subject", causes().map(|cause| cause.and_then(|c| c.subject.as_ref())));
+    c.int("explained", causes().map(|cause| Some(cause.map_or(0, |c| c.explains))));
+    c.batch(&super::completeness())
 }

@@ -90,6 +90,7 @@ impl Case {
             digits: None,
             resolution: amount("0.001"),
             interval_s: 3600,
+            interval_assumed: false,
             capacity_per_hour: capacity,
             start_register: None,
             end_register: None,

@@ -5,6 +5,7 @@
 
 mod alerts;
 mod billing;
+mod completeness;
 mod fixture;
 mod perth;
 mod plan;

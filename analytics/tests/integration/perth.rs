@@ -72,7 +72,13 @@ fn install(registry: &mut Registry, id: &str, zone: &Zone) {
             nominal_voltage_dv: None,
         },
     );
-    let meter = Meter { id: meter_id.clone(), commodity: Commodity::Water, serial: None, model: String::new() };
+    let meter = Meter {
+        id: meter_id.clone(),
+        commodity: Commodity::Water,
+        serial: None,
+        model: String::new(),
+        gateway_id: None,
+    };
     registry.meters.insert(meter_id.clone(), meter);
     registry.installations.push(Installation {
         meter_id,
@@ -85,6 +91,7 @@ fn install(registry: &mut Registry, id: &str, zone: &Zone) {
             digits: None,
             resolution: Amount::parse("0.001").unwrap(),
             interval_s: HOUR_S,
+            interval_assumed: false,
             capacity_per_hour: None,
             start_register: None,
             end_register: None,

@@ -5,13 +5,13 @@ use meterlake_model::{Amount, ReadingBatch};
 
 use crate::fixture::{QUARTER_S, TestLake, at, day, lake_with_usage, push, quarter_year, registry, zone};
 
-const DERIVED: [&str; 7] =
-    ["usage_spans", "findings", "billing_reads", "billing_runs", "alerts", "alert_events", "profiles"];
+const DERIVED: [&str; 8] =
+    ["usage_spans", "findings", "billing_reads", "billing_runs", "alerts", "alert_events", "profiles", "completeness"];
 
 #[tokio::test]
 async fn rule_6_a_rerun_gives_the_same_bytes() {
     let lake = lake_with_usage().await;
-    for job in [Job::Billing, Job::Alerts, Job::Profiles] {
+    for job in [Job::Billing, Job::Alerts, Job::Profiles, Job::Completeness] {
         lake.run(job, "2026-01-01", "2026-04-01").await;
     }
     let before = lake.files(&DERIVED);
@@ -27,7 +27,7 @@ async fn rule_6_a_rerun_gives_the_same_bytes() {
 
     // From nothing, in another folder: the data files are the same, too.
     let other = lake_with_usage().await;
-    for job in [Job::Billing, Job::Alerts, Job::Profiles] {
+    for job in [Job::Billing, Job::Alerts, Job::Profiles, Job::Completeness] {
         other.run(job, "2026-01-01", "2026-04-01").await;
     }
     let data = |lake: &TestLake| {

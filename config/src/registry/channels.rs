@@ -104,7 +104,7 @@ fn read_channel(row: &Row<'_>, commodity: Option<Commodity>) -> Option<Installat
     let multiplier_micros = row.read("multiplier", cells::multiplier).unwrap_or(1_000_000);
     let resolution = row.read("resolution", cells::positive_amount).or(Amount::from_micros(1_000))?;
     let usual = if commodity == Some(Commodity::Water) { 3600 } else { 900 };
-    let interval_s = row.read("interval_s", |text| cells::integer(text, 1..=2_678_400)).unwrap_or(usual);
+    let interval_s = row.read("interval_s", |text| cells::integer(text, 1..=2_678_400));
     let capacity_per_hour = row.read("capacity_per_hour", cells::positive_amount);
     let register = |column| {
         row.read(column, |text| {
@@ -131,7 +131,8 @@ fn read_channel(row: &Row<'_>, commodity: Option<Commodity>) -> Option<Installat
         multiplier_micros,
         digits,
         resolution,
-        interval_s,
+        interval_s: interval_s.unwrap_or(usual),
+        interval_assumed: interval_s.is_none(),
         capacity_per_hour,
         start_register,
         end_register,

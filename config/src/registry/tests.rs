@@ -41,7 +41,8 @@ fn empty_cells_have_the_documented_defaults() {
     for (installation, interval_s) in registry.installations.iter().zip([900, 3600]) {
         assert_eq!((installation.installed_at, installation.removed_at), (None, None));
         let [channel] = &installation.channels[..] else { panic!("one channel") };
-        assert_eq!((channel.multiplier_micros, channel.digits, channel.interval_s), (1_000_000, None, interval_s));
+        assert_eq!((channel.multiplier_micros, channel.digits), (1_000_000, None));
+        assert_eq!((channel.interval_s, channel.interval_assumed), (interval_s, true));
         assert_eq!(channel.resolution, Amount::parse("0.001").unwrap());
         assert_eq!((channel.capacity_per_hour, channel.start_register, channel.end_register), (None, None, None));
     }
@@ -121,7 +122,7 @@ prop_compose! {
         multiplier_micros in 1..1_000_000_000_i64,
         digits in option::of(5_u8..=12),
         resolution in amount(),
-        interval_s in 1..86_400_i64,
+        interval_s in option::of(1..86_400_i64),
         capacity_per_hour in option::of(amount()),
         start in option::of(register()),
         end in option::of(register()),
@@ -132,7 +133,8 @@ prop_compose! {
             multiplier_micros,
             digits: digits.filter(|_| is_register),
             resolution,
-            interval_s,
+            interval_s: interval_s.unwrap_or(if channel.commodity() == Commodity::Water { 3600 } else { 900 }),
+            interval_assumed: interval_s.is_none(),
             capacity_per_hour,
             start_register: start.filter(|_| is_register),
             end_register: end.filter(|_| is_register),

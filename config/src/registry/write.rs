@@ -69,7 +69,7 @@ pub fn write_dir(registry: &Registry, dir: &Path) -> Result<(), WriteError> {
                 decimal_text(channel.multiplier_micros, 6),
                 optional(channel.digits.as_ref()),
                 number(channel.resolution),
-                channel.interval_s.to_string(),
+                optional((!channel.interval_assumed).then_some(&channel.interval_s)),
                 channel.capacity_per_hour.map(number).unwrap_or_default(),
                 channel.start_register.map(number).unwrap_or_default(),
                 channel.end_register.map(number).unwrap_or_default(),

@@ -1,4 +1,4 @@
-//! `[usage]`, `[billing]` and `[profiles]`: what the jobs go by. The defaults are those of domain.md and mdm.md.
+//! `[usage]`, `[billing]`, `[profiles]` and `[completeness]`: what the jobs go by. The defaults are those of domain.md and mdm.md.
 
 use std::time::Duration;
 
@@ -123,6 +123,39 @@ impl ProfilesConfig {
             night: hours(&mut section, "night").unwrap_or(default.night),
             evening: hours(&mut section, "evening").unwrap_or(default.evening),
             midday: hours(&mut section, "midday").unwrap_or(default.midday),
+        }
+    }
+}
+
+/// What is late, and what is one cause for many meters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompletenessConfig {
+    /// A reading that arrives later than this after its own time is late; one that is not there is missing only then.
+    pub late_after: Duration,
+    /// Share of a gateway's, line's or broker's meters that must be silent together to blame it, in % (domain.md, outage).
+    pub common_cause_percent: u16,
+    /// The fewest meters that make a common cause (domain.md, outage).
+    pub common_cause_min_meters: u16,
+}
+
+impl Default for CompletenessConfig {
+    fn default() -> Self {
+        Self { late_after: HOUR, common_cause_percent: 60, common_cause_min_meters: 3 }
+    }
+}
+
+impl CompletenessConfig {
+    pub(super) fn read(mut section: Section<'_>) -> Self {
+        let default = Self::default();
+        let s = &mut section;
+        Self {
+            late_after: s.duration("late_after", MINUTE..=7 * DAY).unwrap_or(default.late_after),
+            common_cause_percent: s
+                .integer("common_cause_percent", 1..=100_u16)
+                .unwrap_or(default.common_cause_percent),
+            common_cause_min_meters: s
+                .integer("common_cause_min_meters", 2..=1000_u16)
+                .unwrap_or(default.common_cause_min_meters),
         }
     }
 }

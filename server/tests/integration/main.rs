@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that unwraps says what it expects")]
 
 mod command_line;
+mod completeness;
 mod mosquitto;
 mod new_meter;
 mod nothing_lost;

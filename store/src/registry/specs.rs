@@ -66,6 +66,7 @@ pub fn installation_channels() -> TableSpec {
         maybe("digits", DataType::Int32),
         required("resolution", AMOUNT),
         required("interval_s", DataType::Int64),
+        required("interval_assumed", DataType::Boolean),
         maybe("capacity_per_hour", AMOUNT),
         maybe("start_register", AMOUNT),
         maybe("end_register", AMOUNT),

@@ -52,6 +52,7 @@ fn registry(voltage: Option<i64>) -> Registry {
         digits: Some(6),
         resolution: Amount::parse("0.001").unwrap(),
         interval_s: 900,
+        interval_assumed: true,
         capacity_per_hour: Amount::from_micros(1),
         start_register: None,
         end_register: Some(Amount::parse("999999.999").unwrap()),

@@ -1,0 +1,5 @@
+-- When readings of electricity came, one row a meter, time and revision.
+SELECT meter_id, ts, received_at, source, flags
+FROM electricity_readings
+WHERE ts >= $from AND ts < $to
+ORDER BY meter_id, ts
