@@ -31,8 +31,9 @@ mod spelling;
 pub use problem::{Problem, line_of};
 pub use quantity::{bytes_text, duration_text, parse_bytes, parse_duration};
 pub use settings::{
-    AlertsConfig, BillingConfig, CollectConfig, Config, ConfigErrors, HourRange, IdForm, JobsConfig, LakeConfig,
-    LeakConfig, LeakRule, ModbusDevice, ModbusFraming, ModbusLine, ModbusLink, ModbusListener, ModbusTransport,
-    MqttBroker, PacketPart, PacketPattern, Parity, ProfilesConfig, Secret, SerialPort, ServeConfig, UndervoltageConfig,
-    UsageConfig, VoltageLimits,
+    AlertsConfig, BillingConfig, CollectConfig, Config, ConfigErrors, DeviceRate, HourRange, IdForm, JobsConfig,
+    LakeConfig, LeakConfig, LeakRule, ModbusDevice, ModbusFraming, ModbusLine, ModbusLink, ModbusListener,
+    ModbusTransport, MqttBroker, MqttProtocol, MqttTls, PacketPart, PacketPattern, Parity, ProfilesConfig,
+    ReceiptTopic, Secret, SerialPort, ServeConfig, Takeover, TlsIdentity, UndervoltageConfig, UsageConfig,
+    VoltageLimits,
 };

@@ -20,7 +20,7 @@ pub use modbus::{
     IdForm, ModbusDevice, ModbusFraming, ModbusLine, ModbusLink, ModbusListener, ModbusTransport, PacketPart,
     PacketPattern, Parity, SerialPort,
 };
-pub use mqtt::MqttBroker;
+pub use mqtt::{DeviceRate, MqttBroker, MqttProtocol, MqttTls, ReceiptTopic, Takeover, TlsIdentity};
 pub use rules::{BillingConfig, CompletenessConfig, HourRange, ProfilesConfig, UsageConfig};
 pub use secret::Secret;
 pub use serve::{JobsConfig, ServeConfig};
@@ -106,6 +106,11 @@ impl Config {
     /// Every problem at once.
     pub fn parse(text: &str, base_dir: &Path) -> Result<Self, ConfigErrors> {
         Self::read("configuration", text, &Surroundings { base_dir, variable: &|name| std::env::var(name).ok() })
+    }
+
+    /// What is allowed and a person should know of, one sentence each.
+    pub fn cautions(&self) -> Vec<String> {
+        mqtt::cautions(&self.mqtt)
     }
 
     /// A file with every key, its meaning and its default, to start one's own from. It equals [`Config::default`].

@@ -230,10 +230,12 @@ pub enum DeadReason {
     BadAnswer,
     /// The message leans on an earlier one, such as the birth that names its values, which is not known.
     NoBirth,
+    /// The device sends more than one may.
+    Rate,
 }
 
 impl DeadReason {
-    const NAMES: [(Self, &'static str); 12] = [
+    const NAMES: [(Self, &'static str); 13] = [
         (Self::NoMap, "no_map"),
         (Self::Syntax, "syntax"),
         (Self::MissingField, "missing_field"),
@@ -246,7 +248,13 @@ impl DeadReason {
         (Self::TooLarge, "too_large"),
         (Self::BadAnswer, "bad_answer"),
         (Self::NoBirth, "no_birth"),
+        (Self::Rate, "rate"),
     ];
+
+    /// Every reason.
+    pub fn all() -> impl ExactSizeIterator<Item = Self> {
+        Self::NAMES.iter().map(|(reason, _)| *reason)
+    }
 
     /// The code in tables.
     pub fn as_str(self) -> &'static str {

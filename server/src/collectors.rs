@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use meterlake_config::{Config, ModbusLine, ModbusListener, MqttBroker};
+use meterlake_ingest::decode::SharedBirths;
 use meterlake_ingest::modbus::{LineStats, ListenStats};
 use meterlake_ingest::mqtt::MqttStats;
 use meterlake_ingest::{Delivery, Directory, modbus, mqtt};
@@ -98,6 +99,8 @@ impl fmt::Display for Changes {
 /// Every source that runs.
 pub(crate) struct Collectors {
     running: BTreeMap<SourceName, Running>,
+    /// By broker: what its Sparkplug edge nodes said at their births outlives a reload.
+    births: BTreeMap<String, SharedBirths>,
     directory: Directory,
     out: mpsc::Sender<Delivery>,
     stop: CancellationToken,
@@ -112,12 +115,15 @@ impl Collectors {
         stop: CancellationToken,
         status: Arc<CollectStatus>,
     ) -> Self {
-        Self { running: BTreeMap::new(), directory, out, stop, status }
+        Self { running: BTreeMap::new(), births: BTreeMap::new(), directory, out, stop, status }
     }
 
     /// Starts, stops and exchanges what differs from what runs. Sources that go are stopped before others start, since
     /// two sessions of one name would throw each other out; messages meanwhile wait at the broker.
     pub(crate) async fn follow(&mut self, config: &Config) -> Changes {
+        for caution in config.cautions() {
+            tracing::warn!("{caution}");
+        }
         let wanted = SourceConfig::all(config);
         let mut changes = Changes::default();
         let mut leaving = Vec::new();
@@ -156,7 +162,7 @@ impl Collectors {
         changes
     }
 
-    fn start(&self, config: SourceConfig, counters: Option<SourceStats>) -> Running {
+    fn start(&mut self, config: SourceConfig, counters: Option<SourceStats>) -> Running {
         let stop = self.stop.child_token();
         let (directory, out) = (self.directory.clone(), self.out.clone());
         let (stats, task) = match &config {
@@ -165,7 +171,8 @@ impl Collectors {
                     Some(SourceStats::Broker(stats)) => stats,
                     _ => Arc::default(),
                 };
-                let work = mqtt::collect(broker.clone(), directory, out, Arc::clone(&stats), stop.clone());
+                let births = Arc::clone(self.births.entry(broker.name.clone()).or_default());
+                let work = mqtt::collect(broker.clone(), directory, births, out, Arc::clone(&stats), stop.clone());
                 let name = broker.name.clone();
                 let task = tokio::spawn(async move { work.await.with_context(|| format!("broker {name}")) });
                 (SourceStats::Broker(stats), task)

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use meterlake_config::Config;
+use meterlake_ingest::mqtt;
 
 /// What can be asked of the configuration itself.
 #[derive(Debug, Subcommand)]
@@ -25,6 +26,20 @@ pub fn run(command: &ConfigCommand) -> ExitCode {
 pub fn check(file: &Path) -> ExitCode {
     match Config::load(file) {
         Ok(config) => {
+            // What only whoever connects can tell of certificates and keys.
+            let unsound: Vec<_> = config
+                .mqtt
+                .iter()
+                .filter_map(|broker| Some((&broker.name, mqtt::check(broker).err()?)))
+                .map(|(name, complaint)| format!("{}: broker `{name}`: {complaint}", file.display()))
+                .collect();
+            if !unsound.is_empty() {
+                eprintln!("{}", unsound.join("\n"));
+                return ExitCode::FAILURE;
+            }
+            for caution in config.cautions() {
+                eprintln!("{}: mind: {caution}", file.display());
+            }
             println!(
                 "{}: right; {} MQTT brokers, {} Modbus lines with {} devices",
                 file.display(),

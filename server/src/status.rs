@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use meterlake_ingest::modbus::{FailureKind, LineStats, ListenStats};
-use meterlake_ingest::mqtt::MqttStats;
+use meterlake_ingest::mqtt::{Latency, MqttStats};
 use meterlake_model::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -248,19 +248,42 @@ fn broker_figures(stats: &MqttStats) -> Figures {
     let counters = [
         ("messages", &stats.messages),
         ("bytes", &stats.bytes),
+        ("retained", &stats.retained),
+        ("last_message_at_s", &stats.last_message_at_s),
         ("readings", &stats.readings),
         ("events", &stats.events),
         ("dead_letters", &stats.dead_letters),
         ("acknowledged", &stats.acknowledged),
         ("stale_acknowledgements", &stats.stale_acknowledgements),
         ("reconnects", &stats.reconnects),
+        ("connections_lost", &stats.connections_lost),
+        ("connections_refused", &stats.connections_refused),
         ("sessions_lost", &stats.sessions_lost),
+        ("taken_over", &stats.taken_over),
         ("watchdog_drops", &stats.watchdog_drops),
         ("unacknowledged", &stats.unacknowledged),
         ("oldest_unacknowledged_ms", &stats.oldest_unacknowledged_ms),
+        ("held_up_ms", &stats.held_up_ms),
+        ("broker_dropped", &stats.broker_dropped),
+        ("receipts", &stats.receipts),
+        ("receipts_dropped", &stats.receipts_dropped),
+        ("rebirths", &stats.rebirths),
+        ("publishes_refused", &stats.publishes_refused),
     ];
     let mut figures = named(&counters);
-    figures.push(("connected".to_owned(), u64::from(stats.connected.load(Ordering::Relaxed))));
+    for (name, state) in [("connected", &stats.connected), ("standing_by", &stats.standing_by)] {
+        figures.push((name.to_owned(), u64::from(state.load(Ordering::Relaxed))));
+    }
+    for (reason, count) in stats.dead_letters_by_reason.counts() {
+        figures.push((format!("dead_letters_{reason}"), count));
+    }
+    let durable = stats.durable_after.cumulated();
+    for (up_to, count) in Latency::UP_TO_MS.iter().zip(durable) {
+        figures.push((format!("durable_within_{up_to}_ms"), count));
+    }
+    figures.push(("durable".to_owned(), durable[Latency::UP_TO_MS.len()]));
+    figures.push(("durable_sum_ms".to_owned(), stats.durable_after.sum_ms()));
+    figures.push(("durable_longest_ms".to_owned(), stats.durable_after.longest_ms()));
     figures
 }
 

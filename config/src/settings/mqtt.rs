@@ -1,5 +1,8 @@
 //! `[[mqtt]]`: brokers, what to subscribe to there, and how its payloads are read.
 
+mod tls;
+mod topics;
+
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -8,6 +11,9 @@ use super::secret::read_password;
 use super::{Named, Secret, Surroundings, named};
 use crate::document::{At, Section};
 use crate::payload_map::PayloadMap;
+pub use tls::{MqttTls, TlsIdentity};
+pub use topics::ReceiptTopic;
+
 use crate::quantity::{DAY, KIB, MIB, MINUTE, SECOND};
 
 /// One broker and one persistent session there.
@@ -19,6 +25,10 @@ pub struct MqttBroker {
     pub host: String,
     /// TCP port.
     pub port: u16,
+    /// Which MQTT is spoken.
+    pub protocol: MqttProtocol,
+    /// How the connection is protected; `None`: not at all.
+    pub tls: Option<MqttTls>,
     /// Names the session at the broker. It must never change, or what the broker holds for it is lost.
     pub client_id: String,
     /// Who we are.
@@ -35,10 +45,53 @@ pub struct MqttBroker {
     pub keep_alive: Duration,
     /// How long the broker holds messages for us while we are away.
     pub session_expiry: Duration,
-    /// A larger packet is refused.
+    /// A larger payload is not read but kept as a dead letter.
     pub max_packet_bytes: u32,
+    /// What to do when another client takes our session.
+    pub takeover: Takeover,
+    /// Whether to ask the broker how many messages it dropped.
+    pub broker_stats: bool,
+    /// Where gateways are told what is durable; `None`: they are not told.
+    pub receipts: Option<ReceiptTopic>,
+    /// What one device may send.
+    pub device_rate: DeviceRate,
     /// Whether messages and password may cross a network unencrypted.
     pub allow_plaintext: bool,
+}
+
+/// A version of MQTT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MqttProtocol {
+    /// MQTT 5.
+    #[default]
+    V5,
+    /// MQTT 3.1.1, which announces neither a receive maximum nor how long a session lasts.
+    V311,
+}
+
+/// What to do when another client takes our session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Takeover {
+    /// Leave it the session and come back after a long while.
+    #[default]
+    Yield,
+    /// Take it back, as after any lost connection.
+    Fight,
+}
+
+/// What one device may send on average and at once; what exceeds it becomes a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceRate {
+    /// Messages in a second, at least 1.
+    pub messages_per_s: u32,
+    /// Messages at once, at least 1.
+    pub burst: u32,
+}
+
+impl Default for DeviceRate {
+    fn default() -> Self {
+        Self { messages_per_s: 50, burst: 1000 }
+    }
 }
 
 const MAPS: Named<PayloadMap> = Named {
@@ -74,7 +127,10 @@ fn read(s: &mut Section<'_>, collector: &str, around: &Surroundings<'_>) -> Opti
     let name = s.required("name", name);
     let host = s.text("host");
     let host = s.required("host", host);
-    let port = s.integer("port", 1..=u16::MAX).unwrap_or(1883);
+    let tls_wanted = s.boolean("tls").unwrap_or(false);
+    let tls = tls::read(s, tls_wanted, host.as_deref(), around);
+    let port = s.integer("port", 1..=u16::MAX).unwrap_or(if tls_wanted { 8883 } else { 1883 });
+    let protocol = s.choice("protocol", &[("5", MqttProtocol::V5), ("3.1.1", MqttProtocol::V311)]).unwrap_or_default();
     let client_id = s.parsed("client_id", plain_name);
     let username = s.text("username");
     let password = read_password(s, around);
@@ -83,7 +139,15 @@ fn read(s: &mut Section<'_>, collector: &str, around: &Surroundings<'_>) -> Opti
     let receive_maximum = s.integer("receive_maximum", 1..=u16::MAX).unwrap_or(1000);
     let keep_alive = s.duration("keep_alive", 5 * SECOND..=18 * 60 * MINUTE).unwrap_or(30 * SECOND);
     let session_expiry = s.duration("session_expiry", MINUTE..=400 * DAY).unwrap_or(7 * DAY);
-    let max_packet_bytes = s.bytes("max_packet_bytes", KIB..=16 * MIB).unwrap_or(256 * KIB);
+    let max_packet_bytes = s.bytes("max_packet_bytes", KIB..=4 * MIB).unwrap_or(256 * KIB);
+    let takeover = s.choice("takeover", &[("yield", Takeover::Yield), ("fight", Takeover::Fight)]).unwrap_or_default();
+    let broker_stats = s.boolean("broker_stats").unwrap_or(true);
+    let receipts = s.parsed("receipts", ReceiptTopic::parse);
+    let rate = DeviceRate::default();
+    let device_rate = DeviceRate {
+        messages_per_s: s.integer("device_messages_per_s", 1..=1_000_000_u32).unwrap_or(rate.messages_per_s),
+        burst: s.integer("device_burst", 1..=1_000_000_u32).unwrap_or(rate.burst),
+    };
     let allow_plaintext = s.boolean("allow_plaintext").unwrap_or(false);
 
     if username.is_none() && (s.has("password_file") || s.has("password_env")) {
@@ -92,14 +156,21 @@ fn read(s: &mut Section<'_>, collector: &str, around: &Surroundings<'_>) -> Opti
     if let Some(host) = &host
         && !is_loopback(host)
         && !allow_plaintext
+        && !tls_wanted
     {
         s.refuse(
             "host",
             format_args!(
-                "is {host}, to which readings and password would go unencrypted: TLS is not built in yet; go through a \
-                 tunnel on 127.0.0.1, or say `allow_plaintext = true` where the network itself is protected"
+                "is {host}, to which readings and password would go unencrypted: say `tls = true`, or `allow_plaintext = \
+                 true` where the network itself is protected"
             ),
         );
+    }
+    if protocol == MqttProtocol::V311 && s.has("session_expiry") {
+        s.refuse("session_expiry", "cannot be asked for in MQTT 3.1.1: how long a session lasts is set at the broker");
+    }
+    if tls_wanted && tls.is_none() {
+        return None;
     }
     let name = name?;
     Some(MqttBroker {
@@ -107,6 +178,8 @@ fn read(s: &mut Section<'_>, collector: &str, around: &Surroundings<'_>) -> Opti
         name,
         host: host?,
         port,
+        protocol,
+        tls,
         username,
         password,
         topics: topics?,
@@ -115,8 +188,39 @@ fn read(s: &mut Section<'_>, collector: &str, around: &Surroundings<'_>) -> Opti
         keep_alive,
         session_expiry,
         max_packet_bytes: u32::try_from(max_packet_bytes).unwrap_or(u32::MAX),
+        takeover,
+        broker_stats,
+        receipts,
+        device_rate,
         allow_plaintext,
     })
+}
+
+/// What the settings allow and a person should know of, one sentence each.
+pub(super) fn cautions(brokers: &[MqttBroker]) -> Vec<String> {
+    let mut cautions = Vec::new();
+    for (at, broker) in brokers.iter().enumerate() {
+        let name = &broker.name;
+        for topic in broker.topics.iter().filter(|topic| topics::is_shared(topic)) {
+            cautions.push(format!(
+                "broker `{name}`: \"{topic}\" is shared: the broker deals messages to members that are offline too, and drops \
+                 them when a member's session expires; order is kept by no one. Topics of their own for each collector \
+                 lose nothing"
+            ));
+        }
+        for other in &brokers[..at] {
+            let same = (&other.host, other.port) == (&broker.host, broker.port);
+            let pairs = other.topics.iter().flat_map(|a| broker.topics.iter().map(move |b| (a, b)));
+            for (a, b) in pairs.filter(|(a, b)| same && topics::overlap(a, b)) {
+                let first = &other.name;
+                cautions.push(format!(
+                    "brokers `{first}` and `{name}` are the same, and \"{a}\" and \"{b}\" overlap: what both match is \
+                     collected twice"
+                ));
+            }
+        }
+    }
+    cautions
 }
 
 fn read_topics(s: &mut Section<'_>) -> Option<Vec<String>> {
@@ -127,7 +231,7 @@ fn read_topics(s: &mut Section<'_>) -> Option<Vec<String>> {
     }
     let mut topics: Vec<String> = Vec::new();
     for At { value: topic, line } in texts {
-        if let Err(complaint) = check_filter(&topic) {
+        if let Err(complaint) = topics::check_filter(&topic) {
             s.document().note(line, format!("`mqtt.topics`: \"{topic}\" {complaint}"));
         } else if topics.contains(&topic) {
             s.document().note(line, format!("`mqtt.topics` names \"{topic}\" twice"));
@@ -135,33 +239,6 @@ fn read_topics(s: &mut Section<'_>) -> Option<Vec<String>> {
         topics.push(topic);
     }
     Some(topics)
-}
-
-/// The rules of MQTT 5 for topic filters (4.7, 4.8.2).
-fn check_filter(filter: &str) -> Result<(), &'static str> {
-    if filter.is_empty() || filter.len() > 65_535 {
-        return Err("has no letters, or more than 65535 bytes");
-    }
-    if filter.chars().any(char::is_control) {
-        return Err("holds a control character");
-    }
-    let mut levels: Vec<&str> = filter.split('/').collect();
-    if levels[0] == "$share" {
-        if levels.len() < 3 || levels[1].is_empty() || levels[1].contains(['+', '#']) {
-            return Err("is no shared subscription; it has the form $share/GROUP/TOPIC");
-        }
-        levels.drain(..2);
-    }
-    let last = levels.len() - 1;
-    for (at, level) in levels.iter().enumerate() {
-        if level.contains('+') && *level != "+" {
-            return Err("has a `+` that is not a whole level");
-        }
-        if level.contains('#') && (*level != "#" || at != last) {
-            return Err("has a `#` that is not the whole last level");
-        }
-    }
-    Ok(())
 }
 
 fn read_maps(s: &mut Section<'_>, around: &Surroundings<'_>) -> Option<Vec<PayloadMap>> {
@@ -189,16 +266,6 @@ fn is_loopback(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn topic_filters_follow_mqtt() {
-        for filter in ["a", "a/b", "a/+/c", "+", "#", "a/#", "/a", "a//b", "$share/g/a/+", "$SYS/#"] {
-            assert_eq!(check_filter(filter), Ok(()), "{filter}");
-        }
-        for filter in ["", "a+", "a/b#", "#/a", "a/+b/c", "a\0", "$share/g", "$share//a", "$share/+/a"] {
-            assert!(check_filter(filter).is_err(), "{filter}");
-        }
-    }
 
     #[test]
     fn only_this_machine_is_loopback() {

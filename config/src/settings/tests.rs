@@ -27,6 +27,9 @@ fn everything_set() -> String {
     Config::default_text().lines().map(set).collect()
 }
 
+/// Keys that are of no use without TLS.
+const FOR_TLS: [&str; 4] = ["ca_file", "client_cert_file", "client_key_file", "server_name"];
+
 #[test]
 fn the_default_text_is_the_default() {
     assert_eq!(Config::parse(Config::default_text(), Path::new("")), Ok(Config::default()));
@@ -41,7 +44,8 @@ fn every_example_of_the_default_text_is_valid_and_a_default() {
     std::fs::write(dir.path().join("devices.csv"), devices).unwrap();
     let text: String = everything_set()
         .lines()
-        .filter(|line| !line.starts_with("password_env"))
+        .filter(|line| !["password_env", "receipts"].iter().any(|key| line.starts_with(key)))
+        .filter(|line| !FOR_TLS.iter().any(|key| line.starts_with(key)))
         .map(|line| if line == "profile = \"en50160\"" { "profile = \"own\"\n".into() } else { format!("{line}\n") })
         .collect();
     let config = read(&text, dir.path()).unwrap();
@@ -124,6 +128,44 @@ fn a_secret_is_never_shown() {
     let refused = problems(&format!("{broker}password = 'hunter2'\n"));
     assert!(refused[0].starts_with("f.toml:7: `mqtt.password` would put a secret into this file"), "{refused:?}");
     assert!(!refused[0].contains("hunter2"));
+}
+
+#[test]
+fn tls_is_read_whole_and_its_key_is_never_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["collector".to_owned()]).unwrap();
+    std::fs::write(dir.path().join("c.pem"), made.cert.pem()).unwrap();
+    std::fs::write(dir.path().join("c.key"), made.signing_key.serialize_pem()).unwrap();
+    let text = "[[mqtt]]\nname = 'a'\nhost = 'broker.example'\ntopics = ['#']\nmaps = ['meterlake-json']\ntls = true\n";
+    let plain = read(text, dir.path()).unwrap();
+    let tls = plain.mqtt[0].tls.as_ref().unwrap();
+    assert_eq!((plain.mqtt[0].port, &tls.authorities, &tls.identity), (8883, &None, &None));
+    assert_eq!(tls.server_name.to_str(), "broker.example");
+
+    let files = "ca_file = 'c.pem'\nclient_cert_file = 'c.pem'\nclient_key_file = 'c.key'\nserver_name = '10.0.0.7'\n";
+    let config = read(&format!("{text}port = 1\n{files}"), dir.path()).unwrap();
+    let tls = config.mqtt[0].tls.as_ref().unwrap();
+    let certificate = made.cert.der().clone();
+    assert_eq!((config.mqtt[0].port, tls.server_name.to_str().as_ref()), (1, "10.0.0.7"));
+    assert_eq!(tls.authorities.as_deref(), Some(&[certificate.clone()][..]));
+    let identity = tls.identity.as_ref().unwrap();
+    assert_eq!(identity.chain, [certificate]);
+    assert_eq!(identity.key.secret_der(), made.signing_key.serialize_der());
+    let shown = format!("{:?}", identity.key);
+    assert!(shown.contains("elided") && format!("{config:?}").contains(&shown), "{shown}");
+}
+
+#[test]
+fn what_promises_less_than_it_seems_is_said() {
+    let broker = |name: &str, topics: &str| {
+        format!("[[mqtt]]\nname = '{name}'\nhost = 'localhost'\ntopics = [{topics}]\nmaps = ['meterlake-json']\n")
+    };
+    let cautions = |text: &str| read(text, Path::new("")).unwrap().cautions();
+    assert!(cautions(&format!("{}{}", broker("a", "'m/1/#'"), broker("b", "'m/2/#'"))).is_empty(), "shards");
+    let shared = cautions(&broker("a", "'$share/g/m/#', 'x'"));
+    assert!(shared.len() == 1 && shared[0].contains("members that are offline"), "{shared:?}");
+    let twice = cautions(&format!("{}{}", broker("a", "'m/#'"), broker("b", "'m/+/x', 'n'")));
+    assert!(twice.len() == 1 && twice[0].contains("collected twice"), "{twice:?}");
 }
 
 #[test]

@@ -6,18 +6,23 @@ use std::sync::Arc;
 use meterlake_model::{DeadReason, MeterDirectory, ReadingBatch};
 use tokio::sync::mpsc;
 
+use super::rate::{self, Limiter};
 use super::session::{Queued, Shared};
 use super::source::MqttSource;
 use super::stats::MqttStats;
-use crate::{Ack, Delivery, Directory, IngestError, decode};
+use crate::decode::{self, Decoder, Outcome, Receipt, SharedBirths};
+use crate::{Ack, Delivery, Directory, IngestError};
 
 /// Decodes until the collector stops and nothing waits any more.
 pub(super) async fn run<S: MqttSource>(
     shared: Arc<Shared<S>>,
     mut queue: mpsc::Receiver<Queued>,
     directory: Directory,
+    births: SharedBirths,
     out: mpsc::Sender<Delivery>,
 ) -> Result<(), IngestError> {
+    let mut decoder = Decoder::new(births);
+    let mut limiter = Limiter::new(shared.broker.device_rate);
     // Of another connection than the delivery that it came upon.
     let mut carried = None;
     loop {
@@ -33,7 +38,10 @@ pub(super) async fn run<S: MqttSource>(
             },
         };
         let snapshot = Arc::clone(&directory.borrow());
-        let mut gathering = Gathering::new(&shared, &snapshot, first.epoch);
+        if first.epoch != limiter.epoch() {
+            limiter.connected(first.epoch, shared.away_before(first.epoch));
+        }
+        let mut gathering = Gathering::new(&shared, &snapshot, &mut decoder, &mut limiter, first.epoch);
         gathering.add(first);
         while gathering.has_room() {
             match queue.try_recv() {
@@ -55,16 +63,26 @@ pub(super) async fn run<S: MqttSource>(
 struct Gathering<'a, S: MqttSource> {
     shared: &'a Arc<Shared<S>>,
     directory: &'a MeterDirectory,
+    decoder: &'a mut Decoder,
+    limiter: &'a mut Limiter,
     epoch: u64,
     batch: ReadingBatch,
     numbers: Option<Range<u64>>,
+    receipts: Vec<Receipt>,
     messages: usize,
     bytes: usize,
 }
 
 impl<'a, S: MqttSource> Gathering<'a, S> {
-    fn new(shared: &'a Arc<Shared<S>>, directory: &'a MeterDirectory, epoch: u64) -> Self {
-        Self { shared, directory, epoch, batch: ReadingBatch::default(), numbers: None, messages: 0, bytes: 0 }
+    fn new(
+        shared: &'a Arc<Shared<S>>,
+        directory: &'a MeterDirectory,
+        decoder: &'a mut Decoder,
+        limiter: &'a mut Limiter,
+        epoch: u64,
+    ) -> Self {
+        let (batch, receipts) = (ReadingBatch::default(), Vec::new());
+        Self { shared, directory, decoder, limiter, epoch, batch, numbers: None, receipts, messages: 0, bytes: 0 }
     }
 
     fn has_room(&self) -> bool {
@@ -78,16 +96,32 @@ impl<'a, S: MqttSource> Gathering<'a, S> {
             let start = self.numbers.as_ref().map_or(number, |numbers| numbers.start);
             self.numbers = Some(start..number + 1);
         }
-        match queued.cut_from {
-            Some(size) => {
-                let kept = queued.message.payload.len();
-                let detail = format!("the payload has {size} bytes, of which the first {kept} are kept");
-                decode::refuse(queued.message, DeadReason::TooLarge, detail, &mut self.batch);
-            }
-            None => {
-                let maps = &self.shared.broker.maps;
-                decode::decode(maps, &queued.message, queued.retained, self.directory, &mut self.batch);
-            }
+        self.decode(queued);
+    }
+
+    fn decode(&mut self, queued: Queued) {
+        let broker = &self.shared.broker;
+        let (kept, size) = (queued.message.payload.len(), queued.size);
+        if size > broker.max_packet_bytes as usize {
+            let whole = if kept < size { format!(", of which the first {kept} are kept") } else { String::new() };
+            let detail = format!("the payload has {size} bytes, at most {} are read{whole}", broker.max_packet_bytes);
+            return decode::refuse(queued.message, DeadReason::TooLarge, detail, &mut self.batch);
+        }
+        let device = rate::device(&broker.maps, &queued.message.topic);
+        if !self.limiter.allows(device) {
+            let (rate, burst) = (broker.device_rate.messages_per_s, broker.device_rate.burst);
+            let detail = format!("`{device}` sends more than {burst} messages at once and {rate} a second");
+            return decode::refuse(queued.message, DeadReason::Rate, detail, &mut self.batch);
+        }
+        let (maps, message) = (&broker.maps, &queued.message);
+        let outcome = self.decoder.decode(maps, message, queued.retained, self.directory, &mut self.batch);
+        let Outcome { receipt, rebirth, .. } = outcome;
+        if self.shared.receipts.is_some() {
+            self.receipts.extend(receipt);
+        }
+        if let Some(rebirth) = rebirth {
+            // Where too many wait, the decoder asks again.
+            let _ = self.shared.requests.try_send(rebirth);
         }
     }
 
@@ -96,12 +130,22 @@ impl<'a, S: MqttSource> Gathering<'a, S> {
         MqttStats::add(&stats.readings, self.batch.reading_count());
         MqttStats::add(&stats.events, self.batch.events.len());
         MqttStats::add(&stats.dead_letters, self.batch.dead_letters.len());
-        let ack = match self.numbers {
-            Some(numbers) => {
-                let receipt = self.shared.ledger.hand_over(self.epoch, numbers);
-                Ack::new(move || receipt.durable())
-            }
-            None => Ack::none(),
+        for letter in &self.batch.dead_letters {
+            stats.dead_letters_by_reason.add(letter.reason);
+        }
+        let messages = self.numbers.map(|numbers| self.shared.ledger.hand_over(self.epoch, numbers));
+        let told = self.receipts;
+        let receipts = self.shared.receipts.clone().filter(|_| !told.is_empty());
+        let ack = match (messages, receipts) {
+            (None, None) => Ack::none(),
+            (messages, receipts) => Ack::new(move || {
+                if let Some(messages) = messages {
+                    messages.durable();
+                }
+                if let Some(receipts) = receipts {
+                    receipts.durable(told);
+                }
+            }),
         };
         Delivery { batch: self.batch, ack }
     }

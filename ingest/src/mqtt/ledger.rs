@@ -106,6 +106,11 @@ impl<T: MqttSender> Ledger<T> {
         for entry in state.entries.range_mut(start..end) {
             entry.stage = stage;
         }
+        if stage == Stage::Durable {
+            let now = Instant::now();
+            let received = state.entries.range(start..end).map(|entry| entry.received);
+            self.stats.durable_after.add(received.map(|received| now.saturating_duration_since(received)));
+        }
         drop(state);
         self.changed.notify_waiters();
         true
@@ -226,7 +231,7 @@ impl<T: MqttSender> Drop for Receipt<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::source::{Quality, SourceError};
+    use super::super::source::{Quality, SourceError, Subject};
     use super::*;
     use tokio::sync::mpsc;
 
@@ -234,7 +239,7 @@ mod tests {
     struct Recorder(mpsc::UnboundedSender<u16>);
 
     impl MqttSender for Recorder {
-        async fn subscribe(&self, _: &[String]) -> Result<(), SourceError> {
+        async fn subscribe(&self, _: Subject, _: &[String]) -> Result<(), SourceError> {
             Ok(())
         }
         async fn acknowledge(&self, packet: Packet) -> Result<(), SourceError> {

@@ -6,16 +6,25 @@ use std::time::Duration;
 
 use meterlake_config::MqttBroker;
 use meterlake_model::{RawMessage, Timestamp};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::Limits;
+use super::broker_word::{self, BrokerWord};
 use super::ledger::Ledger;
-use super::source::{Message, MqttSender, MqttSource, Session, SourceError, SourceEvent};
+use super::receipts::Receipts;
+use super::source::{Message, MqttSender, MqttSource, Session, SourceError, SourceEvent, Subject};
 use super::stats::MqttStats;
 use crate::IngestError;
+use crate::decode::Rebirth;
+
+/// Of a payload that is too large to be read, so much is kept.
+const KEPT_BYTES: usize = 4 << 20;
+/// How long we were away before this process began is not known.
+const AWAY_AT_FIRST: Duration = Duration::from_secs(3600);
 
 /// What all parts of one collector share.
 pub(super) struct Shared<S: MqttSource> {
@@ -28,10 +37,25 @@ pub(super) struct Shared<S: MqttSource> {
     pub(super) draining: CancellationToken,
     pub(super) queue: mpsc::Sender<Queued>,
     pub(super) queue_bytes: Arc<Semaphore>,
+    /// Where gateways are told what is durable.
+    pub(super) receipts: Option<Arc<Receipts>>,
+    pub(super) requests: mpsc::Sender<Rebirth>,
+    pub(super) word: BrokerWord,
+    /// What piled up at the broker before the connection, as time.
+    backlog: Mutex<Backlog>,
     health: Mutex<Health>,
     had_session: AtomicBool,
     /// The connection is not read, since too much waits already.
     held_up: AtomicBool,
+}
+
+/// The time before a connection in which messages piled up for us.
+#[derive(Clone, Copy)]
+struct Backlog {
+    epoch: u64,
+    away: Duration,
+    /// When the connection before it ended.
+    ended: Option<Instant>,
 }
 
 /// A message that waits to be decoded.
@@ -40,8 +64,8 @@ pub(super) struct Queued {
     /// Its number in the ledger; `None` at QoS 0.
     pub(super) number: Option<u64>,
     pub(super) message: RawMessage,
-    /// Its true size, where that is more than was kept.
-    pub(super) cut_from: Option<usize>,
+    /// The true size of its payload, of which less may have been kept.
+    pub(super) size: usize,
     pub(super) retained: bool,
     pub(super) _room: Option<OwnedSemaphorePermit>,
 }
@@ -59,6 +83,10 @@ struct Health {
 pub(super) enum End {
     /// Another may do better.
     Lost(String),
+    /// The broker closed it without a word.
+    Closed,
+    /// Another client took the session.
+    TakenOver,
     /// The broker turned it down for a reason that waiting does not mend.
     Refused(String),
     /// No other can do better.
@@ -66,9 +94,20 @@ pub(super) enum End {
 }
 
 impl<S: MqttSource> Shared<S> {
-    pub(super) fn new(broker: MqttBroker, limits: Limits, stats: Arc<MqttStats>, queue: mpsc::Sender<Queued>) -> Self {
+    pub(super) fn new(
+        broker: MqttBroker,
+        limits: Limits,
+        stats: Arc<MqttStats>,
+        queue: mpsc::Sender<Queued>,
+        requests: mpsc::Sender<Rebirth>,
+    ) -> Self {
         let now = Instant::now();
+        let receipts = broker.receipts.clone().map(|topic| Arc::new(Receipts::new(topic, Arc::clone(&stats))));
         Self {
+            receipts,
+            requests,
+            word: BrokerWord::new(broker.name.clone(), broker.broker_stats, Arc::clone(&stats)),
+            backlog: Mutex::new(Backlog { epoch: 0, away: Duration::ZERO, ended: None }),
             source: broker.name.as_str().into(),
             ledger: Arc::new(Ledger::new(Arc::clone(&stats))),
             queue_bytes: Arc::new(Semaphore::new(limits.queue_bytes as usize)),
@@ -87,6 +126,21 @@ impl<S: MqttSource> Shared<S> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn backlog(&self) -> MutexGuard<'_, Backlog> {
+        self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For how long messages piled up before a connection.
+    pub(super) fn away_before(&self, epoch: u64) -> Duration {
+        let backlog = *self.backlog();
+        if backlog.epoch == epoch { backlog.away } else { Duration::ZERO }
+    }
+
+    /// Whether the subscription was granted.
+    pub(super) fn is_subscribed(&self) -> bool {
+        self.health().subscribed
+    }
+
     /// Begins to watch a connection that is about to be made.
     pub(super) fn begin(&self) {
         let now = Instant::now();
@@ -97,6 +151,8 @@ impl<S: MqttSource> Shared<S> {
     /// Ends what the connection had: nothing of it is acknowledged any more.
     pub(super) fn end(&self) {
         self.ledger.close();
+        self.word.ended();
+        self.backlog().ended = Some(Instant::now());
         self.stats.connected.store(false, Ordering::Relaxed);
     }
 
@@ -131,38 +187,56 @@ pub(super) async fn run<S: MqttSource>(shared: Arc<Shared<S>>) -> End {
 }
 
 async fn receive<S: MqttSource>(shared: &Shared<S>) -> Result<std::convert::Infallible, End> {
-    let (mut source, sender, session) = S::connect(&shared.broker).await.map_err(|error| match error {
-        SourceError::Lost(reason) => End::Lost(reason),
-        SourceError::Refused(reason) => End::Refused(reason),
-    })?;
+    let (mut source, sender, session) = S::connect(&shared.broker).await.map_err(End::from)?;
     let epoch = shared.ledger.open(sender.clone());
-    shared.greet(session);
-    sender.subscribe(&shared.broker.topics).await.map_err(lost)?;
+    shared.greet(epoch, session);
+    sender.subscribe(Subject::Readings, &shared.broker.topics).await.map_err(End::from)?;
     loop {
-        let event = source.next().await.map_err(lost)?;
+        let event = source.next().await.map_err(End::from)?;
         shared.health().last_event = Instant::now();
         match event {
+            SourceEvent::Message(message) if shared.word.is(&message) => shared.take_word(epoch, &message),
             SourceEvent::Message(message) => shared.take(epoch, message).await,
-            SourceEvent::Subscribed(answers) => shared.subscribed(&answers).map_err(End::Fatal)?,
+            SourceEvent::Subscribed(Subject::Readings, answers) => {
+                shared.subscribed(&answers).map_err(End::Fatal)?;
+                if shared.word.asks() {
+                    let topic = [broker_word::DROPPED.to_owned()];
+                    sender.subscribe(Subject::BrokerStats, &topic).await.map_err(End::from)?;
+                }
+            }
+            SourceEvent::Subscribed(Subject::BrokerStats, answers) => shared.word.answered(&answers),
             SourceEvent::Published(Ok(())) | SourceEvent::Alive => {}
             SourceEvent::Published(Err(reason)) => {
-                warn!(broker = shared.broker.name, reason, "the broker refused a message of ours");
+                MqttStats::add(&shared.stats.publishes_refused, 1);
+                debug!(broker = shared.broker.name, reason, "the broker refused a message of ours");
             }
         }
     }
 }
 
-fn lost(error: SourceError) -> End {
-    End::Lost(error.to_string())
+impl From<SourceError> for End {
+    fn from(error: SourceError) -> Self {
+        match error {
+            SourceError::Lost(reason) => Self::Lost(reason),
+            SourceError::Closed => Self::Closed,
+            SourceError::TakenOver => Self::TakenOver,
+            SourceError::Refused(reason) => Self::Refused(reason),
+        }
+    }
 }
 
 impl<S: MqttSource> Shared<S> {
-    fn greet(&self, session: Session) {
+    fn greet(&self, epoch: u64, session: Session) {
         let broker = &self.broker.name;
         {
             let mut health = self.health();
             health.keep_alive = Some(session.keep_alive);
             health.last_event = Instant::now();
+        }
+        {
+            let mut backlog = self.backlog();
+            let away = backlog.ended.map_or(AWAY_AT_FIRST, |ended| ended.elapsed());
+            *backlog = Backlog { epoch, away: if session.present { away } else { Duration::ZERO }, ..*backlog };
         }
         let again = self.had_session.swap(true, Ordering::Relaxed);
         if again {
@@ -205,33 +279,58 @@ impl<S: MqttSource> Shared<S> {
         Ok(())
     }
 
+    /// Takes the broker's own word, which may come at QoS 1 where the topics cover it.
+    fn take_word(&self, epoch: u64, message: &Message) {
+        self.word.take(message);
+        if let Some(packet) = message.packet {
+            let number = self.ledger.received(packet);
+            self.ledger.hand_over(epoch, number..number + 1).durable();
+        }
+    }
+
     /// Enters a message and queues it for decoding. Waits where too much waits already, and so does the socket.
     async fn take(&self, epoch: u64, message: Message) {
         if self.draining.is_cancelled() {
             return;
         }
         let received_at_s = Timestamp::now().unix_seconds();
-        let size = message.payload.len();
+        let size = message.size;
         MqttStats::add(&self.stats.messages, 1);
         MqttStats::add(&self.stats.bytes, size);
-        let kept = size.min(self.broker.max_packet_bytes as usize);
+        if message.retained {
+            MqttStats::add(&self.stats.retained, 1);
+        } else {
+            self.stats.last_message_at_s.store(received_at_s.try_into().unwrap_or_default(), Ordering::Relaxed);
+        }
+        let kept = message.payload.len().min(KEPT_BYTES);
         let number = message.packet.map(|packet| self.ledger.received(packet));
         let payload = message.payload[..kept].to_vec();
         let topic = String::from_utf8_lossy(&message.topic).as_ref().into();
         drop(message.payload);
-        self.held_up.store(true, Ordering::Relaxed);
-        let room = u32::try_from(kept).unwrap_or(u32::MAX).min(self.limits.queue_bytes);
-        let room = Arc::clone(&self.queue_bytes).acquire_many_owned(room).await.ok();
-        let queued = Queued {
+        let mut queued = Queued {
             epoch,
             number,
             message: RawMessage { source: Arc::clone(&self.source), topic, payload, received_at_s },
-            cut_from: (kept < size).then_some(size),
+            size,
             retained: message.retained,
-            _room: room,
+            _room: None,
         };
+        let room = u32::try_from(kept).unwrap_or(u32::MAX).min(self.limits.queue_bytes);
+        if let Ok(room) = Arc::clone(&self.queue_bytes).try_acquire_many_owned(room) {
+            queued._room = Some(room);
+            match self.queue.try_send(queued) {
+                Ok(()) | Err(TrySendError::Closed(_)) => return,
+                Err(TrySendError::Full(back)) => queued = back,
+            }
+        }
+        let since = Instant::now();
+        self.held_up.store(true, Ordering::Relaxed);
+        if queued._room.is_none() {
+            queued._room = Arc::clone(&self.queue_bytes).acquire_many_owned(room).await.ok();
+        }
         // Nobody decodes any more only while the collector stops; then the message comes again.
         let _ = self.queue.send(queued).await;
+        MqttStats::add(&self.stats.held_up_ms, usize::try_from(since.elapsed().as_millis()).unwrap_or(usize::MAX));
         self.health().last_event = Instant::now();
         self.held_up.store(false, Ordering::Relaxed);
     }

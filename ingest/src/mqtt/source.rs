@@ -23,8 +23,8 @@ pub trait MqttSource: Sized + Send + 'static {
 
 /// The sending side of one connection.
 pub trait MqttSender: Clone + Send + Sync + 'static {
-    /// Asks for the topics at QoS 1; the answer comes as [`SourceEvent::Subscribed`].
-    fn subscribe(&self, topics: &[String]) -> impl Future<Output = Result<(), SourceError>> + Send;
+    /// Asks for topics; the answer comes as [`SourceEvent::Subscribed`].
+    fn subscribe(&self, subject: Subject, topics: &[String]) -> impl Future<Output = Result<(), SourceError>> + Send;
 
     /// Acknowledges one message.
     fn acknowledge(&self, packet: Packet) -> impl Future<Output = Result<(), SourceError>> + Send;
@@ -40,6 +40,15 @@ pub trait MqttSender: Clone + Send + Sync + 'static {
 
     /// Takes leave; the session stays.
     fn disconnect(&self) -> impl Future<Output = Result<(), SourceError>> + Send;
+}
+
+/// What a subscription is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// Readings: at QoS 1, without what the broker has retained.
+    Readings,
+    /// What the broker says of itself: at QoS 0, beginning with what it has retained.
+    BrokerStats,
 }
 
 /// How surely a message of our own reaches the broker.
@@ -76,8 +85,8 @@ pub struct Packet {
 pub enum SourceEvent {
     /// A message.
     Message(Message),
-    /// The answer to the subscription: for each topic the granted QoS, or why it is refused.
-    Subscribed(Vec<Result<u8, String>>),
+    /// The answer to a subscription: for each topic the granted QoS, or why it is refused.
+    Subscribed(Subject, Vec<Result<u8, String>>),
     /// The broker's answer to a message of our own at QoS 1: taken, or why not.
     Published(Result<(), String>),
     /// A sign of life without content.
@@ -89,8 +98,10 @@ pub enum SourceEvent {
 pub struct Message {
     /// Its topic.
     pub topic: Bytes,
-    /// Its bytes.
+    /// Its bytes; of a very large one, its first.
     pub payload: Bytes,
+    /// How many bytes it truly has.
+    pub size: usize,
     /// To acknowledge it with; `None` at QoS 0.
     pub packet: Option<Packet>,
     /// Whether the broker had retained it.
@@ -103,7 +114,14 @@ pub enum SourceError {
     /// It was lost; another may do better.
     #[error("{0}")]
     Lost(String),
-    /// The broker turned it down for a reason that waiting does not mend: name, password, rights.
+    /// The broker closed it without a word.
+    #[error("the broker closed the connection")]
+    Closed,
+    /// Another client connected with our client id.
+    #[error("another client took the session")]
+    TakenOver,
+    /// The broker turned it down, or is not to be trusted, for a reason that waiting does not mend: name, password,
+    /// rights, certificates.
     #[error("{0}")]
     Refused(String),
 }

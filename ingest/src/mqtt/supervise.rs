@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use meterlake_config::MqttBroker;
+use meterlake_config::{MqttBroker, Takeover};
 use tokio::sync::mpsc;
 use tokio::task::JoinError;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
@@ -16,10 +16,16 @@ use super::backoff::Backoff;
 use super::session::{self, End, Shared};
 use super::source::{MqttSender, MqttSource};
 use super::stats::MqttStats;
-use super::{Limits, batch};
+use super::{Limits, batch, outbox};
+use crate::decode::SharedBirths;
 use crate::{Delivery, Directory, IngestError};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// MQTT 3.1.1 has no word for a session that another client took, and mosquitto leaves the word of MQTT 5 unsaid where
+/// other packets wait before it. A broker that closes so many connections in a row, each granted and none older than this,
+/// most likely means that.
+const CLOSED_IN_A_ROW: u32 = 3;
+const CLOSED_SOON: Duration = Duration::from_secs(10);
 /// How long the broker may take to close the connection after we took leave.
 const LEAVE: Duration = Duration::from_secs(3);
 
@@ -27,15 +33,19 @@ pub(super) async fn run<S: MqttSource>(
     broker: MqttBroker,
     limits: Limits,
     directory: Directory,
+    births: SharedBirths,
     out: mpsc::Sender<Delivery>,
     stats: Arc<MqttStats>,
     stop: CancellationToken,
 ) -> Result<(), IngestError> {
     // With room for a whole window the poll task waits for nothing but bytes.
     let (queue, queued) = mpsc::channel(usize::from(broker.receive_maximum).max(64));
-    let shared = Arc::new(Shared::<S>::new(broker, limits, stats, queue));
+    let (requests, requested) = mpsc::channel(outbox::REQUESTS);
+    let shared = Arc::new(Shared::<S>::new(broker, limits, stats, queue, requests));
+    let _outbox = AbortOnDropHandle::new(tokio::spawn(outbox::run(Arc::clone(&shared), requested)));
     let acknowledger = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&shared.ledger).acknowledge()));
-    let mut decoder = AbortOnDropHandle::new(tokio::spawn(batch::run(Arc::clone(&shared), queued, directory, out)));
+    let mut decoder =
+        AbortOnDropHandle::new(tokio::spawn(batch::run(Arc::clone(&shared), queued, directory, births, out)));
     let result = tokio::select! {
         ended = connections(&shared, &stop) => ended,
         ended = &mut decoder => return Err(decoder_ended(&shared, ended)),
@@ -54,7 +64,8 @@ async fn connections<S: MqttSource>(
     stop: &CancellationToken,
 ) -> Result<Option<Connection>, IngestError> {
     let broker = &shared.broker.name;
-    let mut backoff = Backoff::new();
+    let (mut lost, mut standby) = (Backoff::of_connections(), Backoff::of_standby());
+    let mut suspicion = Suspicion::default();
     let mut first = true;
     loop {
         let (begun, acknowledged) = (Instant::now(), shared.stats.acknowledged.load(Ordering::Relaxed));
@@ -74,22 +85,76 @@ async fn connections<S: MqttSource>(
                 Err(error) => return Err(internal(broker, &error)),
             },
         };
+        let lasted = begun.elapsed();
+        let end = suspicion.judge(end, shared.is_subscribed(), lasted);
         shared.end();
-        match end {
+        let useful = shared.stats.acknowledged.load(Ordering::Relaxed) > acknowledged;
+        let wait = match end {
             End::Fatal(error) => return Err(error),
             End::Refused(reason) if first => {
                 return Err(IngestError::ConnectionRefused { broker: broker.clone(), reason });
             }
-            End::Refused(reason) => warn!(broker, reason, "the broker refuses the connection"),
-            End::Lost(reason) => warn!(broker, reason, "connection lost"),
-        }
+            End::Refused(reason) => {
+                MqttStats::add(&shared.stats.connections_refused, 1);
+                warn!(broker, reason, "the broker refuses the connection");
+                lost.after(lasted, useful)
+            }
+            End::Lost(reason) => {
+                MqttStats::add(&shared.stats.connections_lost, 1);
+                warn!(broker, reason, "connection lost");
+                lost.after(lasted, useful)
+            }
+            End::Closed => {
+                MqttStats::add(&shared.stats.connections_lost, 1);
+                warn!(broker, reason = "the broker closed the connection", "connection lost");
+                lost.after(lasted, useful)
+            }
+            End::TakenOver => {
+                MqttStats::add(&shared.stats.taken_over, 1);
+                match shared.broker.takeover {
+                    Takeover::Fight => {
+                        warn!(broker, "another client took our session; it is taken back");
+                        lost.after(lasted, false)
+                    }
+                    Takeover::Yield => {
+                        let wait = standby.after(lasted, false);
+                        let (client_id, seconds) = (&shared.broker.client_id, wait.as_secs());
+                        warn!(broker, client_id, seconds, "another client took our session; standing by");
+                        shared.stats.standing_by.store(true, Ordering::Relaxed);
+                        wait
+                    }
+                }
+            }
+        };
         first = false;
-        let useful = shared.stats.acknowledged.load(Ordering::Relaxed) > acknowledged;
-        let wait = backoff.after(begun.elapsed(), useful);
         tokio::select! {
             () = stop.cancelled() => return Ok(None),
             () = sleep(wait) => {}
         }
+        if shared.stats.standing_by.swap(false, Ordering::Relaxed) {
+            warn!(broker, "stood by long enough; taking the session");
+        }
+    }
+}
+
+/// Takes connections that a broker closes without a word for takeovers, where they follow each other closely.
+#[derive(Default)]
+struct Suspicion {
+    in_a_row: u32,
+}
+
+impl Suspicion {
+    fn judge(&mut self, end: End, subscribed: bool, lasted: Duration) -> End {
+        if !matches!(end, End::Closed) || !subscribed || lasted > CLOSED_SOON {
+            self.in_a_row = 0;
+            return end;
+        }
+        self.in_a_row += 1;
+        if self.in_a_row < CLOSED_IN_A_ROW {
+            return end;
+        }
+        self.in_a_row = 0;
+        End::TakenOver
     }
 }
 

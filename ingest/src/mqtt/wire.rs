@@ -1,49 +1,45 @@
-//! One TCP connection that speaks MQTT 5, with rumqttc's codec and a loop of our own.
+//! One connection that speaks MQTT, over TCP or TLS, with rumqttc's codec and a loop of our own.
 //!
 //! The event loop of rumqttc keeps, over a reconnect, the publishes that it had read and the acknowledgements that it had
 //! queued, and sends the latter on the new connection, where their packet ids may belong to other messages. It also
 //! writes and flushes each acknowledgement by itself, and none while its owner waits for room. Here a connection is a
 //! value that is dropped with all that it holds, a task of its own writes, and what waits to be written goes out at once.
 
+mod packet;
+mod reader;
+mod stream;
+mod v4;
+mod v5;
 mod window;
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use meterlake_config::MqttBroker;
-use rumqttc::v5::mqttbytes::v5::{
-    ConnAck, Connect, ConnectProperties, ConnectReturnCode, Disconnect, DisconnectReasonCode, Filter, Login,
-    Packet as Wire, PingReq, PubAck, PubAckReason, PubComp, PubRec, Publish, RetainForwardRule, Subscribe,
-    SubscribeReasonCode,
-};
-use rumqttc::v5::mqttbytes::{Error as WireError, QoS};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval_at, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
+use packet::{Codec, Incoming, Outgoing, subject_of};
+use reader::Reader;
+use stream::WriteHalf;
 use window::Window;
 
-use super::source::{Message, MqttSender, MqttSource, Packet, Quality, Session, SourceError, SourceEvent};
+use super::source::{MqttSender, MqttSource, Packet, Quality, Session, SourceError, SourceEvent, Subject};
 
 /// What waits to be written.
 const OUTGOING: usize = 1024;
-/// The largest packet of MQTT. A smaller limit would make a broker drop larger messages as if they had been sent, so it
-/// is not announced; what is too large for us becomes a dead letter.
-const MAX_PACKET: u32 = 268_435_460;
-/// TCP and CONNACK together.
+/// TCP, TLS and the broker's welcome together.
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long the broker may leave what we write.
 const WRITE: Duration = Duration::from_secs(30);
-/// What is read at once.
-const READ: usize = 64 * 1024;
+/// For what the broker said before it stopped listening.
+const LAST_WORD: Duration = Duration::from_secs(1);
+/// Between two signs of life while a large packet comes in.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 const GONE: &str = "the connection is gone";
-/// Of the only request that asks for an answer.
-const SUBSCRIBE_ID: u16 = 1;
 
 /// One connection.
 pub struct WireSource {
@@ -51,6 +47,8 @@ pub struct WireSource {
     outgoing: mpsc::Sender<Outgoing>,
     window: Arc<Window>,
     writer: AbortOnDropHandle<String>,
+    /// When a packet that is not complete yet was last told of.
+    told: Instant,
 }
 
 /// The sending side of one connection.
@@ -58,56 +56,6 @@ pub struct WireSource {
 pub struct WireSender {
     outgoing: mpsc::Sender<Outgoing>,
     window: Arc<Window>,
-}
-
-/// What we say once we are connected.
-enum Outgoing {
-    Subscribe(Vec<String>),
-    Acknowledge(Packet),
-    /// The last word on a message of QoS 2.
-    Complete(u16),
-    /// A message of our own; without an id it goes at QoS 0.
-    Publish {
-        topic: String,
-        payload: Vec<u8>,
-        id: Option<u16>,
-    },
-    Leave,
-}
-
-struct Reader {
-    socket: OwnedReadHalf,
-    buffer: BytesMut,
-}
-
-impl Reader {
-    /// A packet that is already here.
-    fn buffered(&mut self) -> Result<Option<Wire>, SourceError> {
-        match Wire::read(&mut self.buffer, Some(MAX_PACKET)) {
-            Ok(packet) => Ok(Some(packet)),
-            Err(WireError::InsufficientBytes(_)) => Ok(None),
-            Err(error) => Err(SourceError::Lost(format!("the broker sent what is not MQTT: {error}"))),
-        }
-    }
-
-    /// Waits for more bytes. May be dropped while it waits.
-    async fn more(&mut self) -> Result<(), SourceError> {
-        self.buffer.reserve(READ);
-        match self.socket.read_buf(&mut self.buffer).await {
-            Ok(0) => Err(SourceError::Lost("the broker closed the connection".to_owned())),
-            Ok(_) => Ok(()),
-            Err(error) => Err(broken(&error)),
-        }
-    }
-
-    async fn packet(&mut self) -> Result<Wire, SourceError> {
-        loop {
-            match self.buffered()? {
-                Some(packet) => return Ok(packet),
-                None => self.more().await?,
-            }
-        }
-    }
 }
 
 impl MqttSource for WireSource {
@@ -127,45 +75,56 @@ impl MqttSource for WireSource {
                 more = self.reader.more() => more?,
                 ended = &mut self.writer => {
                     let reason = ended.unwrap_or_else(|error| format!("writing ended: {error}"));
-                    return Err(SourceError::Lost(reason));
+                    return Err(self.last_word().await.unwrap_or(SourceError::Lost(reason)));
                 }
+            }
+            // A large message on a slow line takes long, and the line lives meanwhile.
+            if self.reader.is_amid_a_packet() && self.told.elapsed() > TELL_EVERY {
+                self.told = Instant::now();
+                return Ok(SourceEvent::Alive);
             }
         }
     }
 }
 
 impl WireSource {
-    async fn event(&self, packet: Wire) -> Result<SourceEvent, SourceError> {
-        match packet {
-            // Without an alias, which we did not allow, nobody knows what an empty topic stands for.
-            Wire::Publish(publish) if publish.topic.is_empty() => {
-                Err(SourceError::Lost("the broker sent a message without a topic".to_owned()))
+    /// What the broker said before it stopped listening, if it tells why. Messages before it come again.
+    async fn last_word(&mut self) -> Option<SourceError> {
+        let words = async {
+            loop {
+                match self.reader.packet().await {
+                    Ok(_) => {}
+                    Err(error @ (SourceError::TakenOver | SourceError::Refused(_))) => return Some(error),
+                    Err(SourceError::Closed | SourceError::Lost(_)) => return None,
+                }
             }
-            Wire::Publish(publish) => Ok(SourceEvent::Message(message(publish))),
-            Wire::SubAck(answer) => Ok(SourceEvent::Subscribed(answer.return_codes.iter().map(granted).collect())),
-            Wire::PubRel(release) => {
-                self.outgoing.send(Outgoing::Complete(release.pkid)).await.map_err(gone)?;
-                Ok(SourceEvent::Alive)
+        };
+        timeout(LAST_WORD, words).await.ok().flatten()
+    }
+
+    async fn event(&mut self, packet: Incoming) -> Result<SourceEvent, SourceError> {
+        Ok(match packet {
+            Incoming::Message(message) => SourceEvent::Message(message),
+            Incoming::Subscribed(id, answers) => match subject_of(id) {
+                Some(subject) => SourceEvent::Subscribed(subject, answers),
+                None => SourceEvent::Alive,
+            },
+            Incoming::Published(id, answer) => {
+                self.window.answered(id);
+                SourceEvent::Published(answer)
             }
-            Wire::PubAck(answer) => {
-                self.window.answered(answer.pkid);
-                Ok(SourceEvent::Published(match answer.reason {
-                    PubAckReason::Success | PubAckReason::NoMatchingSubscribers => Ok(()),
-                    refused => Err(words(&format!("{refused:?}"))),
-                }))
+            Incoming::Release(id) => {
+                self.outgoing.send(Outgoing::Complete(id)).await.map_err(gone)?;
+                SourceEvent::Alive
             }
-            Wire::Disconnect(reason) => {
-                let text = words(&format!("{:?}", reason.reason_code));
-                Err(SourceError::Lost(format!("the broker took leave: {text}")))
-            }
-            _ => Ok(SourceEvent::Alive),
-        }
+            Incoming::Welcome(..) | Incoming::Other => SourceEvent::Alive,
+        })
     }
 }
 
 impl MqttSender for WireSender {
-    async fn subscribe(&self, topics: &[String]) -> Result<(), SourceError> {
-        self.outgoing.send(Outgoing::Subscribe(topics.to_vec())).await.map_err(gone)
+    async fn subscribe(&self, subject: Subject, topics: &[String]) -> Result<(), SourceError> {
+        self.outgoing.send(Outgoing::Subscribe(subject, topics.to_vec())).await.map_err(gone)
     }
 
     async fn acknowledge(&self, packet: Packet) -> Result<(), SourceError> {
@@ -189,51 +148,40 @@ impl MqttSender for WireSender {
     }
 }
 
-async fn connect(broker: &MqttBroker) -> Result<(WireSource, WireSender, Session), SourceError> {
-    let stream = TcpStream::connect((broker.host.as_str(), broker.port)).await.map_err(|error| broken(&error))?;
-    stream.set_nodelay(true).map_err(|error| broken(&error))?;
-    let (socket, mut writing) = stream.into_split();
-    let mut hello = BytesMut::new();
-    greeting(broker).write(&mut hello, None).map_err(|error| SourceError::Refused(error.to_string()))?;
-    writing.write_all(&hello).await.map_err(|error| broken(&error))?;
-    let mut reader = Reader { socket, buffer: BytesMut::with_capacity(READ) };
-    let answer = match reader.packet().await? {
-        Wire::ConnAck(answer) => answer,
-        other => return Err(SourceError::Lost(format!("the broker began with {other:?}"))),
-    };
-    if answer.code != ConnectReturnCode::Success {
-        return Err(why(answer.code));
-    }
-    let session = session(&answer, broker.keep_alive);
-    let (outgoing, queue) = mpsc::channel(OUTGOING);
-    let writer = AbortOnDropHandle::new(tokio::spawn(write(writing, queue, session.keep_alive)));
-    let allowed = answer.properties.as_ref().and_then(|properties| properties.receive_max).unwrap_or(u16::MAX);
-    let window = Arc::new(Window::new(allowed));
-    let sender = WireSender { outgoing: outgoing.clone(), window: Arc::clone(&window) };
-    Ok((WireSource { reader, outgoing, window, writer }, sender, session))
+/// Whether a broker's certificates and keys can be used at all.
+pub(super) fn check(broker: &MqttBroker) -> Result<(), String> {
+    broker.tls.as_ref().map_or(Ok(()), |tls| stream::client_config(tls).map(|_| ()))
 }
 
-fn greeting(broker: &MqttBroker) -> Wire {
-    let mut properties = ConnectProperties::new();
-    properties.session_expiry_interval = Some(u32::try_from(broker.session_expiry.as_secs()).unwrap_or(u32::MAX));
-    properties.receive_maximum = Some(broker.receive_maximum.max(1));
-    properties.max_packet_size = Some(MAX_PACKET);
-    properties.topic_alias_max = Some(0);
-    let connect = Connect {
-        keep_alive: u16::try_from(broker.keep_alive.as_secs()).unwrap_or(u16::MAX),
-        client_id: broker.client_id.clone(),
-        clean_start: false,
-        properties: Some(properties),
+async fn connect(broker: &MqttBroker) -> Result<(WireSource, WireSender, Session), SourceError> {
+    let codec = Codec(broker.protocol);
+    let (reading, mut writing) = stream::open(broker).await?;
+    let mut hello = BytesMut::new();
+    codec.greet(broker, &mut hello).map_err(SourceError::Refused)?;
+    let said = async {
+        writing.write_all(&hello).await?;
+        writing.flush().await
     };
-    let login = broker.username.as_ref().map(|username| {
-        let password = broker.password.as_ref().map_or("", |password| password.expose());
-        Login::new(username.as_str(), password)
-    });
-    Wire::Connect(connect, None, login)
+    said.await.map_err(|error| stream::broken(&error))?;
+    let mut reader = Reader::new(reading, codec, broker.clone());
+    let (session, allowed) = match reader.packet().await? {
+        Incoming::Welcome(session, allowed) => (session, allowed),
+        other => return Err(SourceError::Lost(format!("the broker began with {other:?}"))),
+    };
+    let (outgoing, queue) = mpsc::channel(OUTGOING);
+    let writer = AbortOnDropHandle::new(tokio::spawn(write(writing, codec, queue, session.keep_alive)));
+    let window = Arc::new(Window::new(allowed));
+    let sender = WireSender { outgoing: outgoing.clone(), window: Arc::clone(&window) };
+    Ok((WireSource { reader, outgoing, window, writer, told: Instant::now() }, sender, session))
 }
 
 /// Writes what waits, all at once, and a ping in each keep-alive. Says why it ended.
-async fn write(mut socket: OwnedWriteHalf, mut queue: mpsc::Receiver<Outgoing>, keep_alive: Duration) -> String {
+async fn write(
+    mut socket: WriteHalf,
+    codec: Codec,
+    mut queue: mpsc::Receiver<Outgoing>,
+    keep_alive: Duration,
+) -> String {
     let mut ping = interval_at(Instant::now() + keep_alive, keep_alive.max(Duration::from_secs(1)));
     let mut waiting = Vec::new();
     let mut bytes = BytesMut::new();
@@ -243,20 +191,19 @@ async fn write(mut socket: OwnedWriteHalf, mut queue: mpsc::Receiver<Outgoing>, 
                 return "nobody needs the connection".to_owned();
             },
             // A keep-alive of zero means none.
-            _ = ping.tick(), if !keep_alive.is_zero() => {}
-        }
-        if waiting.is_empty()
-            && let Err(error) = Wire::PingReq(PingReq).write(&mut bytes, None)
-        {
-            return error.to_string();
+            _ = ping.tick(), if !keep_alive.is_zero() => waiting.push(Outgoing::Ping),
         }
         let leaving = matches!(waiting.last(), Some(Outgoing::Leave));
         for outgoing in waiting.drain(..) {
-            if let Err(error) = packet(outgoing).write(&mut bytes, None) {
-                return error.to_string();
+            if let Err(error) = codec.write(outgoing, &mut bytes) {
+                return error;
             }
         }
-        match timeout(WRITE, socket.write_all(&bytes)).await {
+        let written = async {
+            socket.write_all(&bytes).await?;
+            socket.flush().await
+        };
+        match timeout(WRITE, written).await {
             Err(_) => return format!("the broker took nothing for {} s", WRITE.as_secs()),
             Ok(Err(error)) => return format!("writing failed: {error}"),
             // The broker closes once it has read all of it. Whoever closes first may throw away what it has not read yet.
@@ -266,116 +213,6 @@ async fn write(mut socket: OwnedWriteHalf, mut queue: mpsc::Receiver<Outgoing>, 
     }
 }
 
-fn packet(outgoing: Outgoing) -> Wire {
-    match outgoing {
-        Outgoing::Subscribe(topics) => {
-            let filters = topics.into_iter().map(|topic| {
-                let mut filter = Filter::new(topic, QoS::AtLeastOnce);
-                // Retained messages are stale, and a live one keeps no mark of having been retained.
-                filter.retain_forward_rule = RetainForwardRule::Never;
-                filter.preserve_retain = false;
-                filter
-            });
-            let mut subscribe = Subscribe::new_many(filters, None);
-            subscribe.pkid = SUBSCRIBE_ID;
-            Wire::Subscribe(subscribe)
-        }
-        Outgoing::Acknowledge(Packet { id, exactly_once: false }) => Wire::PubAck(PubAck::new(id, None)),
-        Outgoing::Acknowledge(Packet { id, exactly_once: true }) => Wire::PubRec(PubRec::new(id, None)),
-        Outgoing::Complete(id) => Wire::PubComp(PubComp::new(id, None)),
-        Outgoing::Publish { topic, payload, id } => {
-            let quality = if id.is_some() { QoS::AtLeastOnce } else { QoS::AtMostOnce };
-            let mut publish = Publish::new(topic, quality, payload, None);
-            publish.pkid = id.unwrap_or_default();
-            Wire::Publish(publish)
-        }
-        Outgoing::Leave => Wire::Disconnect(Disconnect::new(DisconnectReasonCode::NormalDisconnection)),
-    }
-}
-
-fn session(answer: &ConnAck, asked: Duration) -> Session {
-    let properties = answer.properties.as_ref();
-    let seconds = |seconds: u64| Duration::from_secs(seconds);
-    Session {
-        present: answer.session_present,
-        keep_alive: properties.and_then(|p| p.server_keep_alive).map_or(asked, |s| seconds(u64::from(s))),
-        expiry: properties.and_then(|p| p.session_expiry_interval).map(|s| seconds(u64::from(s))),
-    }
-}
-
-fn message(publish: Publish) -> Message {
-    let packet = match publish.qos {
-        QoS::AtMostOnce => None,
-        QoS::AtLeastOnce => Some(Packet { id: publish.pkid, exactly_once: false }),
-        QoS::ExactlyOnce => Some(Packet { id: publish.pkid, exactly_once: true }),
-    };
-    Message { topic: publish.topic, payload: publish.payload, packet, retained: publish.retain }
-}
-
-fn granted(code: &SubscribeReasonCode) -> Result<u8, String> {
-    match code {
-        SubscribeReasonCode::Success(QoS::AtMostOnce) => Ok(0),
-        SubscribeReasonCode::Success(QoS::AtLeastOnce) => Ok(1),
-        SubscribeReasonCode::Success(QoS::ExactlyOnce) => Ok(2),
-        refused => Err(words(&format!("{refused:?}"))),
-    }
-}
-
-fn why(code: ConnectReturnCode) -> SourceError {
-    use ConnectReturnCode::{
-        BadAuthenticationMethod, BadClientId, BadUserNamePassword, Banned, ClientIdentifierNotValid, NotAuthorized,
-        RefusedProtocolVersion, UnsupportedProtocolVersion,
-    };
-    let text = words(&format!("{code:?}"));
-    match code {
-        BadAuthenticationMethod
-        | BadClientId
-        | BadUserNamePassword
-        | Banned
-        | ClientIdentifierNotValid
-        | NotAuthorized
-        | RefusedProtocolVersion
-        | UnsupportedProtocolVersion => SourceError::Refused(text),
-        _ => SourceError::Lost(format!("the broker refused the connection: {text}")),
-    }
-}
-
-fn broken(error: &io::Error) -> SourceError {
-    SourceError::Lost(error.to_string())
-}
-
 fn gone<T>(_: mpsc::error::SendError<T>) -> SourceError {
     SourceError::Lost(GONE.to_owned())
-}
-
-/// `NotAuthorized` as "not authorized".
-fn words(name: &str) -> String {
-    let mut text = String::new();
-    for letter in name.chars() {
-        if letter.is_uppercase() && !text.is_empty() {
-            text.push(' ');
-        }
-        text.extend(letter.to_lowercase());
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use bytes::Bytes;
-
-    #[test]
-    fn refusals_that_waiting_does_not_mend_are_told_apart() {
-        assert_eq!(why(ConnectReturnCode::NotAuthorized), SourceError::Refused("not authorized".to_owned()));
-        assert!(matches!(why(ConnectReturnCode::ServerBusy), SourceError::Lost(_)));
-        assert_eq!(granted(&SubscribeReasonCode::Success(QoS::AtMostOnce)), Ok(0));
-        assert_eq!(granted(&SubscribeReasonCode::QuotaExceeded), Err("quota exceeded".to_owned()));
-    }
-
-    #[test]
-    fn a_message_of_qos_0_has_nothing_to_acknowledge() {
-        let publish = Publish::new("t", QoS::AtMostOnce, Bytes::from_static(b"x"), None);
-        assert_eq!(message(publish).packet, None);
-    }
 }

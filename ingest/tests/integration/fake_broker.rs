@@ -1,5 +1,6 @@
-//! A broker that says what the test tells it to, byte by byte, in as much MQTT 5 as that takes.
+//! A broker that says what the test tells it to, byte by byte, in as much MQTT as that takes.
 
+use meterlake_config::MqttProtocol;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -10,14 +11,18 @@ pub(crate) const PUBACK: u8 = 0x40;
 pub(crate) const SUBSCRIBE: u8 = 0x82;
 pub(crate) const PINGREQ: u8 = 0xc0;
 pub(crate) const DISCONNECT: u8 = 0xe0;
+/// In MQTT 5; what MQTT 3.1.1 says in its place is sent there.
+pub(crate) const NOT_AUTHORIZED: u8 = 0x87;
 
 pub(crate) struct FakeBroker {
     listener: TcpListener,
     pub(crate) port: u16,
+    protocol: MqttProtocol,
 }
 
 pub(crate) struct Connection {
     stream: TcpStream,
+    protocol: MqttProtocol,
     /// The body of the CONNECT packet.
     pub(crate) connect: Vec<u8>,
 }
@@ -37,15 +42,19 @@ pub(crate) struct Subscribe {
 
 impl FakeBroker {
     pub(crate) async fn start() -> Self {
+        Self::speaking(MqttProtocol::V5).await
+    }
+
+    pub(crate) async fn speaking(protocol: MqttProtocol) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        Self { listener, port }
+        Self { listener, port, protocol }
     }
 
     /// Accepts a client and reads its CONNECT.
     pub(crate) async fn accept(&self) -> Connection {
         let (stream, _) = timeout(PATIENCE, self.listener.accept()).await.expect("a client in time").unwrap();
-        let mut connection = Connection { stream, connect: Vec::new() };
+        let mut connection = Connection { stream, protocol: self.protocol, connect: Vec::new() };
         let packet = connection.packet().await.expect("a CONNECT");
         assert_eq!(packet.head, 0x10);
         connection.connect = packet.body;
@@ -92,15 +101,25 @@ impl Connection {
     }
 
     pub(crate) async fn connack(&mut self, session_present: bool, code: u8) {
-        self.send(&[0x20, 3, u8::from(session_present), code, 0]).await;
+        let session = u8::from(session_present);
+        match (self.protocol, code) {
+            (MqttProtocol::V5, _) => self.send(&[0x20, 3, session, code, 0]).await,
+            (MqttProtocol::V311, NOT_AUTHORIZED) => self.send(&[0x20, 2, session, 5]).await,
+            (MqttProtocol::V311, _) => self.send(&[0x20, 2, session, code]).await,
+        }
     }
 
     pub(crate) async fn subscribe(&mut self) -> Subscribe {
         let Packet { head, body } = self.packet().await.expect("a SUBSCRIBE");
         assert_eq!(head, SUBSCRIBE);
         let id = u16::from_be_bytes([body[0], body[1]]);
-        assert!(body[2] < 0x80, "short properties");
-        let mut rest = &body[3 + usize::from(body[2])..];
+        let mut rest = match self.protocol {
+            MqttProtocol::V5 => {
+                assert!(body[2] < 0x80, "short properties");
+                &body[3 + usize::from(body[2])..]
+            }
+            MqttProtocol::V311 => &body[2..],
+        };
         let mut filters = Vec::new();
         while !rest.is_empty() {
             let length = usize::from(u16::from_be_bytes([rest[0], rest[1]]));
@@ -111,15 +130,30 @@ impl Connection {
     }
 
     pub(crate) async fn suback(&mut self, subscribe: &Subscribe, codes: &[u8]) {
-        let mut packet = vec![0x90, u8::try_from(3 + codes.len()).unwrap()];
-        packet.extend(subscribe.id.to_be_bytes());
-        packet.push(0);
-        packet.extend(codes);
+        let mut body = subscribe.id.to_be_bytes().to_vec();
+        if self.protocol == MqttProtocol::V5 {
+            body.push(0);
+        }
+        body.extend(codes.iter().map(|code| match (self.protocol, *code) {
+            (MqttProtocol::V311, NOT_AUTHORIZED) => 0x80,
+            (_, code) => code,
+        }));
+        let mut packet = vec![0x90, u8::try_from(body.len()).unwrap()];
+        packet.extend(body);
         self.send(&packet).await;
     }
 
     pub(crate) async fn publish(&mut self, id: u16, meter: &str, payload: &str) {
-        self.send(&publish(id, meter, payload.as_bytes())).await;
+        self.send(&self.message(id, meter, payload.as_bytes())).await;
+    }
+
+    /// A PUBLISH at QoS 1, or at QoS 0 where the id is 0, of a meter's readings.
+    pub(crate) fn message(&self, id: u16, meter: &str, payload: &[u8]) -> Vec<u8> {
+        publish(self.protocol, id, false, &format!("meterlake/v1/{meter}/readings"), payload)
+    }
+
+    pub(crate) async fn publish_on(&mut self, topic: &str, id: u16, retained: bool, payload: &[u8]) {
+        self.send(&publish(self.protocol, id, retained, topic, payload)).await;
     }
 
     /// The packet ids of the next acknowledgements.
@@ -147,17 +181,17 @@ impl Connection {
     }
 }
 
-/// A PUBLISH at QoS 1, or at QoS 0 where the id is 0.
-pub(crate) fn publish(id: u16, meter: &str, payload: &[u8]) -> Vec<u8> {
-    let topic = format!("meterlake/v1/{meter}/readings");
+fn publish(protocol: MqttProtocol, id: u16, retained: bool, topic: &str, payload: &[u8]) -> Vec<u8> {
     let mut body = u16::try_from(topic.len()).unwrap().to_be_bytes().to_vec();
     body.extend(topic.as_bytes());
     if id > 0 {
         body.extend(id.to_be_bytes());
     }
-    body.push(0);
+    if protocol == MqttProtocol::V5 {
+        body.push(0);
+    }
     body.extend(payload);
-    let mut packet = vec![if id > 0 { 0x32 } else { 0x30 }];
+    let mut packet = vec![if id > 0 { 0x32 } else { 0x30 } | u8::from(retained)];
     let mut length = body.len();
     loop {
         let digit = u8::try_from(length & 0x7f).unwrap();

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use meterlake_config::MqttBroker;
 use meterlake_config::payload_map::PayloadMap;
+use meterlake_config::{DeviceRate, MqttBroker, MqttProtocol, Takeover};
+use meterlake_ingest::decode::SharedBirths;
 use meterlake_ingest::mqtt::source::MqttSource;
 use meterlake_ingest::mqtt::{self, Limits, MqttStats, WireSource};
 use meterlake_ingest::{Delivery, IngestError};
@@ -31,6 +32,8 @@ pub(crate) fn broker(port: u16) -> MqttBroker {
         name: "test-broker".to_owned(),
         host: "127.0.0.1".to_owned(),
         port,
+        protocol: MqttProtocol::V5,
+        tls: None,
         client_id: "meterlake-test".to_owned(),
         username: None,
         password: None,
@@ -40,8 +43,16 @@ pub(crate) fn broker(port: u16) -> MqttBroker {
         keep_alive: Duration::from_secs(20),
         session_expiry: Duration::from_secs(3600),
         max_packet_bytes: 256 * 1024,
+        takeover: Takeover::Yield,
+        broker_stats: false,
+        receipts: None,
+        device_rate: DeviceRate { messages_per_s: 1_000_000, burst: 1_000_000 },
         allow_plaintext: false,
     }
+}
+
+pub(crate) fn speaking(protocol: MqttProtocol, port: u16) -> MqttBroker {
+    MqttBroker { protocol, ..broker(port) }
 }
 
 pub(crate) fn directory() -> MeterDirectory {
@@ -49,6 +60,7 @@ pub(crate) fn directory() -> MeterDirectory {
         |commodity| MeterEntry { commodity, zone: Zone::parse("Europe/Madrid").unwrap(), serial: None, gateway: None };
     MeterDirectory::new([
         (MeterId::new("e1").unwrap(), entry(Commodity::Electricity)),
+        (MeterId::new("e2").unwrap(), entry(Commodity::Electricity)),
         (MeterId::new("w1").unwrap(), entry(Commodity::Water)),
     ])
 }
@@ -62,7 +74,15 @@ pub(crate) fn collect_from<S: MqttSource>(broker: MqttBroker, limits: Limits) ->
     let (_, directory) = watch::channel(Arc::new(directory()));
     let stats = Arc::new(MqttStats::default());
     let stop = CancellationToken::new();
-    let run = mqtt::collect_from::<S>(broker, limits, directory, out, Arc::clone(&stats), stop.clone());
+    let run = mqtt::collect_from::<S>(
+        broker,
+        limits,
+        directory,
+        SharedBirths::default(),
+        out,
+        Arc::clone(&stats),
+        stop.clone(),
+    );
     Collector { deliveries, stats, stop, handle: tokio::spawn(run) }
 }
 
@@ -111,3 +131,19 @@ pub(crate) fn registers(delivery: &Delivery) -> Vec<i64> {
 pub(crate) fn count(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
 }
+
+/// Tests of what holds in both versions of MQTT: each is an asynchronous function of the version.
+macro_rules! in_both_versions {
+    ($($name:ident),* $(,)?) => {
+        $crate::harness::in_both_versions!(flavor = "current_thread": $($name),*);
+    };
+    (flavor = $flavor:literal: $($name:ident),* $(,)?) => {
+        mod mqtt_5 {
+            $(#[tokio::test(flavor = $flavor)] async fn $name() { super::$name(meterlake_config::MqttProtocol::V5).await })*
+        }
+        mod mqtt_3_1_1 {
+            $(#[tokio::test(flavor = $flavor)] async fn $name() { super::$name(meterlake_config::MqttProtocol::V311).await })*
+        }
+    };
+}
+pub(crate) use in_both_versions;

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it meets what it did not expect")]
 
+mod broker_process;
 mod dsmr;
 mod fake_broker;
 mod frames;
@@ -10,4 +11,6 @@ mod harness;
 mod mosquitto;
 mod mqtt;
 mod publishing;
+mod sessions;
+mod tls;
 mod watchdogs;

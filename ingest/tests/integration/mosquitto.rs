@@ -1,10 +1,9 @@
 //! The collector against a real broker, where `METERLAKE_PEERS=1` says that one is installed.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use meterlake_config::{MqttBroker, MqttProtocol, Takeover};
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::Packet as Wire;
 use rumqttc::v5::{AsyncClient, Event, MqttOptions};
@@ -13,58 +12,19 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::harness::{PATIENCE, broker, collect, count};
+use crate::broker_process::Mosquitto;
+use crate::harness::{Collector, PATIENCE, collect, count, in_both_versions, speaking};
+
+in_both_versions! {
+    flavor = "multi_thread":
+    cut_connections_lose_nothing,
+    killed_collectors_lose_nothing,
+    a_session_that_a_second_collector_takes_over_loses_nothing,
+    a_shard_is_taken_over_while_the_others_go_on,
+}
 
 const MESSAGES: u32 = 5_000;
 const MALFORMED_EVERY: u32 = 100;
-
-/// mosquitto on a free port; killed when dropped.
-struct Mosquitto {
-    process: Child,
-    port: u16,
-    _folder: tempfile::TempDir,
-}
-
-impl Mosquitto {
-    async fn start() -> Option<Self> {
-        if std::env::var_os("METERLAKE_PEERS").is_none_or(|value| value != "1") {
-            eprintln!("skipped: set METERLAKE_PEERS=1 to run against mosquitto");
-            return None;
-        }
-        let program = ["mosquitto", "/usr/sbin/mosquitto"].into_iter().find(|program| {
-            Command::new(program).arg("-h").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
-        });
-        let program = program.expect("METERLAKE_PEERS=1 needs mosquitto");
-        let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-        let folder = tempfile::tempdir().unwrap();
-        let configuration = folder.path().join("mosquitto.conf");
-        write_configuration(&configuration, port);
-        let process = Command::new(program)
-            .args(["-c".as_ref(), configuration.as_os_str()])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("mosquitto starts");
-        let up = async { while TcpStream::connect(("127.0.0.1", port)).await.is_err() {} };
-        tokio::time::timeout(PATIENCE, up).await.expect("mosquitto listens");
-        Some(Self { process, port, _folder: folder })
-    }
-}
-
-fn write_configuration(path: &Path, port: u16) {
-    let text = format!(
-        "listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n\
-         max_inflight_messages 1000\nmax_queued_messages 100000\n"
-    );
-    std::fs::write(path, text).unwrap();
-}
-
-impl Drop for Mosquitto {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
 
 /// The network between collector and broker, which can be cut.
 struct Network {
@@ -108,17 +68,24 @@ fn payload(number: u32) -> String {
 
 /// Publishes all messages at QoS 1 and returns once the broker has acknowledged each.
 async fn publish_all(port: u16) {
+    publish_to(port, &["meterlake/v1/e1/readings"]).await;
+}
+
+/// As [`publish_all`], to each of the topics.
+async fn publish_to(port: u16, topics: &'static [&'static str]) {
     let mut options = MqttOptions::new("meters", "127.0.0.1", port);
     options.set_keep_alive(Duration::from_secs(30));
     let (client, mut events) = AsyncClient::new(options, 100);
     let publisher = tokio::spawn(async move {
         for number in 1..=MESSAGES {
-            client.publish("meterlake/v1/e1/readings", QoS::AtLeastOnce, false, payload(number)).await.unwrap();
+            for topic in topics {
+                client.publish(*topic, QoS::AtLeastOnce, false, payload(number)).await.unwrap();
+            }
         }
         client
     });
     let mut acknowledged = 0;
-    while acknowledged < MESSAGES {
+    while acknowledged < MESSAGES * u32::try_from(topics.len()).unwrap() {
         if let Event::Incoming(Wire::PubAck(_)) = events.poll().await.expect("the broker lives") {
             acknowledged += 1;
         }
@@ -155,11 +122,11 @@ impl Arrived {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn cut_connections_lose_nothing() {
+async fn cut_connections_lose_nothing(protocol: MqttProtocol) {
     let Some(mosquitto) = Mosquitto::start().await else { return };
     let network = Network::to(mosquitto.port).await;
-    let mut collector = collect(broker(network.port));
+    // Cuts look like takeovers where the broker cannot say what they are.
+    let mut collector = collect(MqttBroker { takeover: Takeover::Fight, ..speaking(protocol, network.port) });
     collector.connected().await;
     let publisher = tokio::spawn(publish_all(mosquitto.port));
     let mut arrived = Arrived::default();
@@ -183,10 +150,9 @@ async fn cut_connections_lose_nothing() {
     network.task.abort();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn killed_collectors_lose_nothing() {
+async fn killed_collectors_lose_nothing(protocol: MqttProtocol) {
     let Some(mosquitto) = Mosquitto::start().await else { return };
-    let mut collector = collect(broker(mosquitto.port));
+    let mut collector = collect(speaking(protocol, mosquitto.port));
     collector.connected().await;
     let publisher = tokio::spawn(publish_all(mosquitto.port));
     let mut arrived = Arrived::default();
@@ -198,7 +164,7 @@ async fn killed_collectors_lose_nothing() {
             collector.handle.abort();
             kills += 1;
             drop(delivery);
-            collector = collect(broker(mosquitto.port));
+            collector = collect(speaking(protocol, mosquitto.port));
             continue;
         }
         arrived.take(&delivery);
@@ -209,9 +175,125 @@ async fn killed_collectors_lose_nothing() {
     assert_eq!(kills, 5);
     // Everything was acknowledged: the next one finds nothing.
     collector.stopped().await.unwrap();
-    let mut again = collect(broker(mosquitto.port));
+    let mut again = collect(speaking(protocol, mosquitto.port));
     again.connected().await;
     let stats = std::sync::Arc::clone(&again.stats);
     again.stopped().await.unwrap();
     assert_eq!(count(&stats.messages), 0);
+}
+
+/// Whichever of two collectors has something.
+async fn next_of(a: &mut Collector, b: &mut Collector) -> meterlake_ingest::Delivery {
+    let either = async {
+        tokio::select! {
+            Some(delivery) = a.deliveries.recv() => delivery,
+            Some(delivery) = b.deliveries.recv() => delivery,
+        }
+    };
+    tokio::time::timeout(PATIENCE, either).await.expect("a delivery in time")
+}
+
+async fn a_session_that_a_second_collector_takes_over_loses_nothing(protocol: MqttProtocol) {
+    let Some(mosquitto) = Mosquitto::start().await else { return };
+    let mut first = collect(speaking(protocol, mosquitto.port));
+    first.connected().await;
+    let publisher = tokio::spawn(publish_all(mosquitto.port));
+    let mut arrived = Arrived::default();
+    while arrived.0.len() < 1000 {
+        let delivery = first.next().await;
+        arrived.take(&delivery);
+        delivery.ack.durable();
+    }
+    // While the first is alive, and has messages in hand.
+    let held = first.next().await;
+    arrived.take(&held);
+    let mut second = collect(speaking(protocol, mosquitto.port));
+    let delivery = second.next().await;
+    arrived.take(&delivery);
+    delivery.ack.durable();
+    held.ack.durable();
+    while !arrived.complete() {
+        let delivery = next_of(&mut first, &mut second).await;
+        arrived.take(&delivery);
+        delivery.ack.durable();
+    }
+    publisher.await.unwrap();
+    arrived.check();
+    let stands_by = |collector: &Collector| collector.stats.standing_by.load(std::sync::atomic::Ordering::Relaxed);
+    let settled = async {
+        while !stands_by(&first) && !stands_by(&second) {
+            tokio::task::yield_now().await;
+        }
+    };
+    let settled = tokio::time::timeout(PATIENCE, settled).await;
+    settled.unwrap_or_else(|_| panic!("one leaves the session to the other: {:?} {:?}", first.stats, second.stats));
+    for collector in [first, second] {
+        assert_eq!(count(&collector.stats.sessions_lost), 0);
+        collector.stopped().await.unwrap();
+    }
+}
+
+async fn a_shard_is_taken_over_while_the_others_go_on(protocol: MqttProtocol) {
+    const TOPICS: [&str; 2] = ["meterlake/v1/e1/readings", "meterlake/v1/e2/readings"];
+    let Some(mosquitto) = Mosquitto::start().await else { return };
+    let shard = |at: usize| {
+        let client_id = format!("shard-{at}");
+        collect(MqttBroker { client_id, topics: vec![TOPICS[at].to_owned()], ..speaking(protocol, mosquitto.port) })
+    };
+    let (mut one, mut two) = (shard(0), shard(1));
+    one.connected().await;
+    two.connected().await;
+    let publisher = tokio::spawn(publish_to(mosquitto.port, &TOPICS));
+    let other = tokio::spawn(async move {
+        let mut arrived = Arrived::default();
+        while !arrived.complete() {
+            let delivery = two.next().await;
+            arrived.take(&delivery);
+            delivery.ack.durable();
+        }
+        arrived.check();
+        assert_eq!((count(&two.stats.reconnects), count(&two.stats.taken_over)), (0, 0));
+        two.stopped().await.unwrap();
+    });
+    let mut arrived = Arrived::default();
+    while arrived.0.len() < 1000 {
+        let delivery = one.next().await;
+        arrived.take(&delivery);
+        delivery.ack.durable();
+    }
+    one.handle.abort();
+    let mut successor = shard(0);
+    while !arrived.complete() {
+        let delivery = successor.next().await;
+        arrived.take(&delivery);
+        delivery.ack.durable();
+    }
+    publisher.await.unwrap();
+    arrived.check();
+    successor.stopped().await.unwrap();
+    other.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_the_broker_drops_is_told() {
+    let Some(mosquitto) = Mosquitto::open("sys_interval 1\nmax_queued_messages 10\n").await else { return };
+    let mut collector = collect(MqttBroker { broker_stats: true, ..speaking(MqttProtocol::V5, mosquitto.port) });
+    collector.connected().await;
+    // A session whose owner is away, and for which the broker keeps no more than ten messages.
+    let mut options = rumqttc::MqttOptions::new("away", "127.0.0.1", mosquitto.port);
+    options.set_clean_session(false);
+    let (client, mut events) = rumqttc::AsyncClient::new(options, 10);
+    client.subscribe("nowhere", rumqttc::QoS::AtLeastOnce).await.unwrap();
+    while !matches!(events.poll().await.unwrap(), rumqttc::Event::Incoming(rumqttc::Packet::SubAck(_))) {}
+    client.disconnect().await.unwrap();
+    while events.poll().await.is_ok() {}
+    publish_to(mosquitto.port, &["nowhere"]).await;
+    let told = async {
+        while count(&collector.stats.broker_dropped) < u64::from(MESSAGES) - 100 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, told).await.expect("the broker tells");
+    assert_eq!(count(&collector.stats.messages), 0, "its word is no message");
+    collector.stopped().await.unwrap();
 }

@@ -1,15 +1,32 @@
 //! The collector against a scripted broker: each guard has a test that fails without it.
 
+use meterlake_config::MqttProtocol;
 use meterlake_ingest::IngestError;
 use meterlake_model::DeadReason;
 use rumqttc::v5::mqttbytes::v5::Packet as Wire;
 use rumqttc::v5::{AsyncClient, Event, MqttOptions};
 
-use crate::fake_broker::{FakeBroker, publish};
-use crate::harness::{PATIENCE, TOPIC, broker, collect, count, reading, registers};
+use crate::fake_broker::{FakeBroker, NOT_AUTHORIZED};
+use crate::harness::{PATIENCE, TOPIC, broker, collect, count, in_both_versions, reading, registers, speaking};
 
 /// Not a packet of MQTT: reading it ends the connection at once, with whatever was read before it.
 const GARBAGE: [u8; 2] = [0xf0, 0x7f];
+
+in_both_versions! {
+    rule_1_acknowledgements_wait_for_the_receiver_and_go_out_in_order,
+    what_a_dead_connection_left_in_the_buffer_never_acknowledges_another_message,
+    what_becomes_durable_after_its_connection_died_is_not_acknowledged_on_the_next,
+    an_unacknowledged_message_comes_again_and_is_acknowledged_then,
+    rule_11_a_refused_topic_ends_the_collector_and_is_named,
+    less_than_at_least_once_is_not_taken,
+    a_refused_password_ends_the_collector_at_its_start_and_is_retried_later,
+    rule_10_an_oversized_message_becomes_a_dead_letter_and_the_connection_lives,
+    rule_4_malformed_messages_never_stall_the_good,
+    messages_that_wait_share_a_delivery,
+    qos_0_is_taken_and_has_nothing_to_acknowledge,
+    a_stop_waits_for_what_was_received_acknowledges_it_and_takes_leave,
+    a_receiver_that_is_gone_ends_the_collector,
+}
 
 #[tokio::test]
 async fn the_session_is_persistent_and_asks_for_what_the_guards_need() {
@@ -37,10 +54,9 @@ async fn the_session_is_persistent_and_asks_for_what_the_guards_need() {
     collector.stopped().await.unwrap();
 }
 
-#[tokio::test]
-async fn rule_1_acknowledgements_wait_for_the_receiver_and_go_out_in_order() {
-    let fake = FakeBroker::start().await;
-    let mut collector = collect(broker(fake.port));
+async fn rule_1_acknowledgements_wait_for_the_receiver_and_go_out_in_order(protocol: MqttProtocol) {
+    let fake = FakeBroker::speaking(protocol).await;
+    let mut collector = collect(speaking(protocol, fake.port));
     let mut connection = fake.welcome(false).await;
     let mut deliveries = Vec::new();
     for id in [11, 12, 13] {
@@ -55,12 +71,12 @@ async fn rule_1_acknowledgements_wait_for_the_receiver_and_go_out_in_order() {
     collector.stopped().await.unwrap();
 }
 
-#[tokio::test]
-async fn what_a_dead_connection_left_in_the_buffer_never_acknowledges_another_message() {
-    let fake = FakeBroker::start().await;
-    let mut collector = collect(broker(fake.port));
+async fn what_a_dead_connection_left_in_the_buffer_never_acknowledges_another_message(protocol: MqttProtocol) {
+    let fake = FakeBroker::speaking(protocol).await;
+    let mut collector = collect(speaking(protocol, fake.port));
     let mut connection = fake.welcome(false).await;
-    let mut burst: Vec<u8> = (1..=5).flat_map(|id| publish(id, "e1", reading(u32::from(id)).as_bytes())).collect();
+    let mut burst: Vec<u8> =
+        (1..=5).flat_map(|id| connection.message(id, "e1", reading(u32::from(id)).as_bytes())).collect();
     burst.extend(GARBAGE);
     connection.send(&burst).await;
     drop(connection);
@@ -98,7 +114,7 @@ async fn one_event_loop_over_two_connections_acknowledges_messages_that_it_never
     });
     let mut connection = fake.accept().await;
     let mut burst = vec![0x20, 3, 0, 0, 0];
-    burst.extend((1..=5).flat_map(|id| publish(id, "e1", b"old")));
+    burst.extend((1..=5).flat_map(|id| connection.message(id, "e1", b"old")));
     burst.extend(GARBAGE);
     connection.send(&burst).await;
     drop(connection);
@@ -109,10 +125,9 @@ async fn one_event_loop_over_two_connections_acknowledges_messages_that_it_never
     naive.abort();
 }
 
-#[tokio::test]
-async fn what_becomes_durable_after_its_connection_died_is_not_acknowledged_on_the_next() {
-    let fake = FakeBroker::start().await;
-    let mut collector = collect(broker(fake.port));
+async fn what_becomes_durable_after_its_connection_died_is_not_acknowledged_on_the_next(protocol: MqttProtocol) {
+    let fake = FakeBroker::speaking(protocol).await;
+    let mut collector = collect(speaking(protocol, fake.port));
     let mut connection = fake.welcome(false).await;
     connection.publish(1, "e1", &reading(1)).await;
     let stale = collector.next().await;
@@ -134,10 +149,9 @@ async fn what_becomes_durable_after_its_connection_died_is_not_acknowledged_on_t
     assert!(connection.pubacks_to_the_end().await.is_empty());
 }
 
-#[tokio::test]
-async fn an_unacknowledged_message_comes_again_and_is_acknowledged_then() {
-    let fake = FakeBroker::start().await;
-    let mut collector = collect(broker(fake.port));
+async fn an_unacknowledged_message_comes_again_and_is_acknowledged_then(protocol: MqttProtocol) {
+    let fake = FakeBroker::speaking(protocol).await;
+    let mut collector = collect(speaking(protocol, fake.port));
     let mut connection = fake.welcome(false).await;
     connection.publish(9, "e1", &reading(1)).await;
     drop(collector.next().await);
@@ -153,30 +167,28 @@ async fn an_unacknowledged_message_comes_again_and_is_acknowledged_then() {
     collector.stopped().await.unwrap();
 }
 
-#[tokio::test]
-async fn rule_11_a_refused_topic_ends_the_collector_and_is_named() {
-    let fake = FakeBroker::start().await;
-    let mut two = broker(fake.port);
+async fn rule_11_a_refused_topic_ends_the_collector_and_is_named(protocol: MqttProtocol) {
+    let fake = FakeBroker::speaking(protocol).await;
+    let mut two = speaking(protocol, fake.port);
     two.topics.push("secret/#".to_owned());
     let collector = collect(two);
     let mut connection = fake.accept().await;
     connection.connack(false, 0).await;
     let subscribe = connection.subscribe().await;
-    connection.suback(&subscribe, &[1, 0x87]).await;
+    connection.suback(&subscribe, &[1, NOT_AUTHORIZED]).await;
     assert_eq!(
         collector.ended().await,
         Err(IngestError::SubscriptionRefused {
             broker: "test-broker".to_owned(),
             topic: "secret/#".to_owned(),
-            reason: "not authorized".to_owned()
+            reason: if protocol == MqttProtocol::V5 { "not authorized" } else { "failure" }.to_owned()
         })
     );
 }
 
-#[tokio::test]
-async fn less_than_at_least_once_is_not_taken() {
-    let fake = FakeBroker::start().await;
-    let collector = collect(broker(fake.port));
+async fn less_than_at_least_once_is_not_taken(protocol: MqttProtocol) {
+    let fake = FakeBroker::speaking(protocol).await;
+    let collector = collect(speaking(protocol, fake.port));
     let mut connection = fake.accept().await;
     connection.connack(false, 0).await;
     let subscribe = connection.subscribe().await;
@@ -185,35 +197,33 @@ async fn less_than_at_least_once_is_not_taken() {
     assert!(matches!(&ended, Err(IngestError::LowerQos { topic, granted: 0, .. }) if topic == TOPIC), "{ended:?}");
 }
 
-#[tokio::test]
-async fn a_refused_password_ends_the_collector_at_its_start_and_is_retried_later() {
-    let fake = FakeBroker::start().await;
-    let collector = collect(broker(fake.port));
-    fake.accept().await.connack(false, 0x87).await;
+async fn a_refused_password_ends_the_collector_at_its_start_and_is_retried_later(protocol: MqttProtocol) {
+    let fake = FakeBroker::speaking(protocol).await;
+    let collector = collect(speaking(protocol, fake.port));
+    fake.accept().await.connack(false, NOT_AUTHORIZED).await;
     let reason = "not authorized".to_owned();
     assert_eq!(
         collector.ended().await,
         Err(IngestError::ConnectionRefused { broker: "test-broker".to_owned(), reason })
     );
 
-    let collector = collect(broker(fake.port));
+    let collector = collect(speaking(protocol, fake.port));
     drop(fake.welcome(false).await);
-    fake.accept().await.connack(false, 0x87).await;
+    fake.accept().await.connack(false, NOT_AUTHORIZED).await;
     let _connection = fake.welcome(true).await;
     collector.stopped().await.unwrap();
 }
 
-#[tokio::test]
-async fn rule_10_an_oversized_message_becomes_a_dead_letter_and_the_connection_lives() {
-    let fake = FakeBroker::start().await;
-    let mut collector = collect(broker(fake.port));
+async fn rule_10_an_oversized_message_becomes_a_dead_letter_and_the_connection_lives(protocol: MqttProtocol) {
+    let fake = FakeBroker::speaking(protocol).await;
+    let mut collector = collect(speaking(protocol, fake.port));
     let mut connection = fake.welcome(false).await;
-    connection.send(&publish(1, "e1", &vec![b'x'; 1_000_000])).await;
+    connection.send(&connection.message(1, "e1", &vec![b'x'; 1_000_000])).await;
     let large = collector.next().await;
     let dead = &large.batch.dead_letters[0];
     assert_eq!(dead.reason, DeadReason::TooLarge);
-    assert_eq!(dead.detail, "the payload has 1000000 bytes, of which the first 262144 are kept");
-    assert_eq!(dead.message.payload.len(), 262_144);
+    assert_eq!(dead.detail, "the payload has 1000000 bytes, at most 262144 are read");
+    assert_eq!(dead.message.payload.len(), 1_000_000, "kept whole");
     large.ack.durable();
     connection.publish(2, "e1", &reading(5)).await;
     let next = collector.next().await;
@@ -224,15 +234,14 @@ async fn rule_10_an_oversized_message_becomes_a_dead_letter_and_the_connection_l
     collector.stopped().await.unwrap();
 }
 
-#[tokio::test]
-async fn rule_4_malformed_messages_never_stall_the_good() {
-    let fake = FakeBroker::start().await;
-    let mut collector = collect(broker(fake.port));
+async fn rule_4_malformed_messages_never_stall_the_good(protocol: MqttProtocol) {
+    let fake = FakeBroker::speaking(protocol).await;
+    let mut collector = collect(speaking(protocol, fake.port));
     let mut connection = fake.welcome(false).await;
     let mut burst = Vec::new();
     for id in 1..=50_u16 {
         let payload = if id % 5 == 0 { "{\"ts\":".to_owned() } else { reading(u32::from(id)) };
-        burst.extend(publish(id, "e1", payload.as_bytes()));
+        burst.extend(connection.message(id, "e1", payload.as_bytes()));
     }
     connection.send(&burst).await;
     let (mut good, mut dead) = (Vec::new(), 0);
@@ -248,13 +257,13 @@ async fn rule_4_malformed_messages_never_stall_the_good() {
     collector.stopped().await.unwrap();
 }
 
-#[tokio::test]
-async fn messages_that_wait_share_a_delivery() {
-    let fake = FakeBroker::start().await;
-    let mut collector = collect(broker(fake.port));
+async fn messages_that_wait_share_a_delivery(protocol: MqttProtocol) {
+    let fake = FakeBroker::speaking(protocol).await;
+    let mut collector = collect(speaking(protocol, fake.port));
     let mut connection = fake.welcome(false).await;
     // The receiver takes nothing meanwhile: its channel holds four deliveries, the rest waits.
-    let burst: Vec<u8> = (1..=100).flat_map(|id| publish(id, "e1", reading(u32::from(id)).as_bytes())).collect();
+    let burst: Vec<u8> =
+        (1..=100).flat_map(|id| connection.message(id, "e1", reading(u32::from(id)).as_bytes())).collect();
     connection.send(&burst).await;
     let mut seen = Vec::new();
     let mut deliveries = 0;
@@ -270,10 +279,9 @@ async fn messages_that_wait_share_a_delivery() {
     collector.stopped().await.unwrap();
 }
 
-#[tokio::test]
-async fn qos_0_is_taken_and_has_nothing_to_acknowledge() {
-    let fake = FakeBroker::start().await;
-    let mut collector = collect(broker(fake.port));
+async fn qos_0_is_taken_and_has_nothing_to_acknowledge(protocol: MqttProtocol) {
+    let fake = FakeBroker::speaking(protocol).await;
+    let mut collector = collect(speaking(protocol, fake.port));
     let mut connection = fake.welcome(false).await;
     connection.publish(0, "e1", &reading(1)).await;
     let delivery = collector.next().await;
@@ -283,10 +291,9 @@ async fn qos_0_is_taken_and_has_nothing_to_acknowledge() {
     assert!(connection.pubacks_to_the_end().await.is_empty());
 }
 
-#[tokio::test]
-async fn a_stop_waits_for_what_was_received_acknowledges_it_and_takes_leave() {
-    let fake = FakeBroker::start().await;
-    let mut collector = collect(broker(fake.port));
+async fn a_stop_waits_for_what_was_received_acknowledges_it_and_takes_leave(protocol: MqttProtocol) {
+    let fake = FakeBroker::speaking(protocol).await;
+    let mut collector = collect(speaking(protocol, fake.port));
     let mut connection = fake.welcome(false).await;
     connection.publish(1, "e1", &reading(1)).await;
     let delivery = collector.next().await;
@@ -301,10 +308,9 @@ async fn a_stop_waits_for_what_was_received_acknowledges_it_and_takes_leave() {
     collector.ended().await.unwrap();
 }
 
-#[tokio::test]
-async fn a_receiver_that_is_gone_ends_the_collector() {
-    let fake = FakeBroker::start().await;
-    let collector = collect(broker(fake.port));
+async fn a_receiver_that_is_gone_ends_the_collector(protocol: MqttProtocol) {
+    let fake = FakeBroker::speaking(protocol).await;
+    let collector = collect(speaking(protocol, fake.port));
     let mut connection = fake.welcome(false).await;
     drop(collector.deliveries);
     connection.publish(1, "e1", &reading(1)).await;

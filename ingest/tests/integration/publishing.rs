@@ -1,7 +1,7 @@
 //! What we say to a broker besides acknowledgements.
 
 use meterlake_ingest::mqtt::WireSource;
-use meterlake_ingest::mqtt::source::{MqttSender, MqttSource, Quality, SourceError, SourceEvent};
+use meterlake_ingest::mqtt::source::{MqttSender, MqttSource, Quality, SourceEvent};
 use tokio::time::timeout;
 
 use crate::fake_broker::{Connection, FakeBroker, Packet};
@@ -52,7 +52,7 @@ async fn a_publisher_that_waits_for_answers_ends_with_its_connection() {
     });
     // Nobody answers, so no more than the window goes out.
     drop(connection);
-    assert!(matches!(source.next().await, Err(SourceError::Lost(_))));
+    assert!(source.next().await.is_err());
     drop(source);
     assert!(timeout(PATIENCE, waiting).await.unwrap().unwrap() <= 100);
 }

@@ -5,10 +5,10 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use meterlake_config::MqttBroker;
+use meterlake_config::{MqttBroker, Takeover};
 use meterlake_ingest::mqtt::Limits;
 use meterlake_ingest::mqtt::source::{
-    Message, MqttSender, MqttSource, Packet, Quality, Session, SourceError, SourceEvent,
+    Message, MqttSender, MqttSource, Packet, Quality, Session, SourceError, SourceEvent, Subject,
 };
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, interval};
@@ -34,6 +34,10 @@ enum Behaviour {
     Flooding,
     /// No connection is ever made.
     Absent,
+    /// Another client takes the session, and the broker says so.
+    TakenOver,
+    /// The broker closes what it has just granted.
+    Closing,
 }
 
 static SCRIPTS: LazyLock<Mutex<HashMap<String, Script>>> = LazyLock::new(Mutex::default);
@@ -61,7 +65,7 @@ impl MqttSource for Scripted {
             first.push(message(Some(Packet { id: 1, exactly_once: false })));
         }
         if !matches!(script.behaviour, Behaviour::Unanswering | Behaviour::Flooding) {
-            first.push(SourceEvent::Subscribed(vec![Ok(1)]));
+            first.push(SourceEvent::Subscribed(Subject::Readings, vec![Ok(1)]));
         }
         let pulse = interval(broker.keep_alive);
         let session = Session { present: true, keep_alive: broker.keep_alive, expiry: None };
@@ -75,8 +79,11 @@ impl MqttSource for Scripted {
         if self.behaviour == Behaviour::Flooding {
             return Ok(message(None));
         }
-        if self.behaviour == Behaviour::Silent {
-            return std::future::pending().await;
+        match self.behaviour {
+            Behaviour::Silent => return std::future::pending().await,
+            Behaviour::TakenOver => return Err(SourceError::TakenOver),
+            Behaviour::Closing => return Err(SourceError::Closed),
+            _ => {}
         }
         self.pulse.tick().await;
         Ok(SourceEvent::Alive)
@@ -84,16 +91,18 @@ impl MqttSource for Scripted {
 }
 
 fn message(packet: Option<Packet>) -> SourceEvent {
+    let payload = Bytes::from(reading(1));
     SourceEvent::Message(Message {
         topic: Bytes::from_static(b"meterlake/v1/e1/readings"),
-        payload: reading(1).into(),
+        size: payload.len(),
+        payload,
         packet,
         retained: false,
     })
 }
 
 impl MqttSender for Mute {
-    async fn subscribe(&self, _: &[String]) -> Result<(), SourceError> {
+    async fn subscribe(&self, _: Subject, _: &[String]) -> Result<(), SourceError> {
         Ok(())
     }
     async fn acknowledge(&self, _: Packet) -> Result<(), SourceError> {
@@ -187,8 +196,48 @@ async fn an_absent_broker_is_asked_again_ever_more_rarely() {
     }
     let millis = Duration::from_millis;
     assert!((millis(200)..=millis(402)).contains(&waits[0]), "{waits:?}");
-    for wait in &waits[7..] {
-        assert!((millis(15_000)..=millis(30_002)).contains(wait), "{waits:?}");
+    assert!(waits.iter().all(|wait| (millis(200)..=millis(30_002)).contains(wait)), "{waits:?}");
+    // By chance within half a minute: that all of them are short has a chance of one in a million.
+    assert!(waits[7..].iter().any(|wait| *wait > millis(3_000)), "{waits:?}");
+    collector.stopped().await.unwrap();
+}
+
+/// The waits between connections.
+async fn waits(connections: &mut mpsc::UnboundedReceiver<Instant>, count: usize) -> Vec<u64> {
+    let mut at = connections.recv().await.unwrap();
+    let mut waits = Vec::new();
+    for _ in 0..count {
+        let next = connections.recv().await.unwrap();
+        waits.push((next - at).as_secs());
+        at = next;
     }
+    waits
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_another_took_is_asked_for_again_after_a_minute_and_then_ever_later() {
+    let (broker, mut connections) = script("yields", Behaviour::TakenOver);
+    let collector = collect_from::<Scripted>(broker, Limits::default());
+    for (wait, longest) in waits(&mut connections, 8).await.into_iter().zip([60, 120, 240, 480, 960, 1920, 3600, 3600])
+    {
+        assert!((longest / 2..=longest).contains(&wait), "{wait} of {longest}");
+    }
+    assert!(count(&collector.stats.taken_over) >= 8);
+    collector.stopped().await.unwrap();
+
+    let (broker, mut connections) = script("fights", Behaviour::TakenOver);
+    let collector = collect_from::<Scripted>(MqttBroker { takeover: Takeover::Fight, ..broker }, Limits::default());
+    assert!(waits(&mut connections, 8).await.into_iter().all(|wait| wait <= 30));
+    collector.stopped().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_closes_thrice_in_a_row_is_taken_to_have_given_the_session_away() {
+    let (broker, mut connections) = script("closes", Behaviour::Closing);
+    let collector = collect_from::<Scripted>(broker, Limits::default());
+    let waited = waits(&mut connections, 6).await;
+    assert!(waited[0] < 30 && waited[1] < 30 && (30..=60).contains(&waited[2]), "{waited:?}");
+    assert!(waited[3] < 30 && waited[4] < 30 && (60..=120).contains(&waited[5]), "{waited:?}");
+    assert!(count(&collector.stats.taken_over) >= 2);
     collector.stopped().await.unwrap();
 }
