@@ -9,9 +9,11 @@
 //! ```
 //!
 //! [`poll_line`] is the task of one line, [`listen`] that of a port and its many lines, [`LineClient`] asks a line for a
-//! person. [`decode_block`] and [`replay`] are pure, so that dead letters are read again
-//! after a profile was mended. Nothing is ever written to a device: only function codes 3 and 4 exist here. Devices with
-//! a clock of their own and TLS are left out.
+//! person. Before a device is read it is asked what it is, where its profile says how ([`identify`]), and where
+//! its registers lie, where only it knows ([`sunspec`]). [`decode_block`] and [`replay`] are pure, so that dead letters are
+//! read again after a profile was mended; [`golden`] compares profiles with vectors, [`guess`] looks for the meaning of
+//! registers that no profile knows. Nothing is ever written to a device: only function codes 3 and 4 exist here. Devices
+//! with a clock of their own and TLS are left out.
 
 mod ask;
 mod backoff;
