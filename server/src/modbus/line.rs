@@ -28,7 +28,7 @@ pub struct LineArgs {
     #[arg(long, value_name = "DEVICE", conflicts_with = "line")]
     serial: Option<String>,
     /// Bits per second of the serial line
-    #[arg(long, default_value_t = 9600, requires = "serial", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 9600, requires = "serial", value_parser = clap::value_parser!(u32).range(300..=4_000_000))]
     baud: u32,
     /// Parity of the serial line
     #[arg(long, value_enum, default_value_t = Parity::None, requires = "serial")]
@@ -107,8 +107,26 @@ impl LineArgs {
         self.timeout.is_some()
     }
 
+    /// The arguments again, for a command to try next.
+    pub(super) fn words(&self) -> String {
+        match (&self.line, &self.host, &self.serial) {
+            (Some(name), ..) => format!("--line {name}"),
+            (_, Some(host), _) => {
+                let over = if self.rtu_over_tcp { " --rtu-over-tcp" } else { "" };
+                format!("--host {host} --port {}{over}", self.port)
+            }
+            (_, _, device) => format!(
+                "--serial {} --baud {} --parity {} --stop-bits {}",
+                device.as_deref().unwrap_or_default(),
+                self.baud,
+                self.parity.as_str(),
+                self.stop_bits
+            ),
+        }
+    }
+
     /// The line's table as a configuration file would have it: it is read by the same code.
-    pub(super) fn table(&self, name: &str) -> String {
+    fn table(&self, name: &str) -> String {
         // A text in JSON is one in TOML.
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
         let mut table = format!("[[modbus]]\nname = {}\n", quoted(name));
@@ -122,7 +140,7 @@ impl LineArgs {
             (None, device) => {
                 let device = quoted(device.as_deref().unwrap_or_default());
                 let (baud, parity, stop_bits) = (self.baud, self.parity.as_str(), self.stop_bits);
-                table += &format!("transport = \"rtu\"\ndevice = {device}\nbaud = {baud}\nparity = \"{parity}\"\n");
+                table += &format!("transport = \"rtu\"\nserial = {device}\nbaud = {baud}\nparity = \"{parity}\"\n");
                 table += &format!("stop_bits = {stop_bits}\n");
             }
         }

@@ -139,6 +139,11 @@ pub(super) struct Asked {
 }
 
 impl Asked {
+    /// Adds an answer.
+    pub(super) fn take(&mut self, request: BlockRequest, words: Vec<u16>) {
+        self.blocks.push(Block { request, words });
+    }
+
     /// This, if the device answered anything.
     ///
     /// # Errors
@@ -165,7 +170,7 @@ pub(super) async fn ask(line: &mut Line, unit: u8, requests: &[BlockRequest]) ->
             answer = line.client.read(unit, request, line.timeout).await;
         }
         match answer {
-            Ok(words) => asked.blocks.push(Block { request, words }),
+            Ok(words) => asked.take(request, words),
             Err(failure) => {
                 asked.silent = failure.silent;
                 asked.failed.push((request, failure.to_string()));

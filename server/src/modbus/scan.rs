@@ -7,10 +7,13 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt8Array, UInt64Array};
 use clap::Args;
-use meterlake_ingest::modbus::{BlockRequest, Failure, FailureKind};
+use meterlake_config::device_profile::DeviceProfile;
+use meterlake_ingest::modbus::guess::{self, Evidence};
+use meterlake_ingest::modbus::{Block, BlockRequest, Failure, FailureKind, identify};
 
 use super::line::{Line, LineArgs};
 use super::range::{Registers, Units, place, words};
+use super::survey::{image, survey};
 use crate::cli::Global;
 use crate::output::{self, Format};
 use crate::progress;
@@ -26,6 +29,9 @@ pub struct ScanArgs {
     /// What each unit is asked for until it answers: FUNCTION:FIRST+COUNT [default: 3:0+1, then 4:0+2]
     #[arg(long, short, value_name = "RANGE", value_parser = Registers::parse)]
     registers: Vec<Registers>,
+    /// Do not read further registers of those that answer, to see which shipped profile fits
+    #[arg(long)]
+    no_identify: bool,
     /// Form of the result [default: table on a terminal, csv elsewhere]
     #[arg(long, short, value_enum)]
     format: Option<Format>,
@@ -42,7 +48,13 @@ pub(super) struct Found {
     request: BlockRequest,
     answer: String,
     took: Duration,
+    /// The shipped profiles that fit best, and what the nameplate of the first says.
+    fits: String,
+    nameplate: String,
 }
+
+/// Profiles that are named for each unit.
+const FITS: usize = 2;
 
 /// Asks every unit.
 pub(super) async fn run(global: &Global, args: &ScanArgs) -> anyhow::Result<ExitCode> {
@@ -56,7 +68,12 @@ pub(super) async fn run(global: &Global, args: &ScanArgs) -> anyhow::Result<Exit
     } else {
         args.registers.iter().flat_map(|registers| registers.requests(125)).collect()
     };
-    let found = scan(&mut line, &args.units, &probes).await?;
+    let mut found = scan(&mut line, &args.units, &probes).await?;
+    if !args.no_identify {
+        for found in &mut found {
+            recognise(found, &mut line).await;
+        }
+    }
     if found.is_empty() {
         bail!(
             "no unit of {} answered on {} within {:?}; try a longer --timeout, and on a serial line other --baud and \
@@ -72,10 +89,28 @@ pub(super) async fn run(global: &Global, args: &ScanArgs) -> anyhow::Result<Exit
         ("unit", Arc::new(UInt8Array::from_iter_values(found.iter().map(|found| found.unit))) as ArrayRef),
         ("asked", texts(found.iter().map(|f| place(f.request.function, f.request.range.first)).collect())),
         ("answer", texts(found.iter().map(|found| found.answer.clone()).collect())),
+        ("fits", texts(found.iter().map(|found| found.fits.clone()).collect())),
+        ("nameplate", texts(found.iter().map(|found| found.nameplate.clone()).collect())),
         ("took_ms", Arc::new(UInt64Array::from_iter_values(found.iter().map(milliseconds)))),
     ])?;
     output::write_batch(batch, args.format.unwrap_or_else(Format::for_stdout)).await?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Which shipped profiles read the device as a meter that could exist.
+async fn recognise(found: &mut Found, line: &mut Line) {
+    let profiles: Vec<DeviceProfile> = DeviceProfile::shipped_names().filter_map(DeviceProfile::shipped).collect();
+    let asked = survey(line, found.unit, &guess::wanted(&profiles)).await;
+    let evidence = Evidence { first: &image(&asked), again: None, hints: &[] };
+    let mut fits = guess::fits(&evidence, &profiles);
+    fits.retain(|fit| fit.score > 0);
+    found.fits =
+        fits.iter().take(FITS).map(|fit| format!("{} ({})", fit.profile, fit.score)).collect::<Vec<_>>().join(", ");
+    let best = fits.first().and_then(|fit| profiles.iter().find(|profile| profile.name == fit.profile));
+    let blocks: Vec<&Block> = asked.blocks.iter().collect();
+    if let Some(Ok(plate)) = best.map(|profile| identify(profile, None, &blocks)) {
+        found.nameplate = plate.model.into_iter().chain(plate.serial).collect::<Vec<_>>().join(" ");
+    }
 }
 
 fn listed(units: &Units) -> String {
@@ -125,7 +160,7 @@ async fn ask(line: &mut Line, unit: u8, probes: &[BlockRequest]) -> Result<Optio
         let started = Instant::now();
         let answer = line.client.read(unit, request, line.timeout).await;
         let took = started.elapsed();
-        let found = |answer| Some(Found { unit, request, answer, took });
+        let found = |answer| Some(Found { unit, request, answer, took, fits: String::new(), nameplate: String::new() });
         match answer {
             Ok(registers) => return Ok(found(words(&registers))),
             Err(failure) if failure.kind == FailureKind::Connect => return Err(failure),

@@ -53,6 +53,7 @@ fn every_command_explains_itself() {
         &["test"],
         &["modbus", "read"],
         &["modbus", "scan"],
+        &["modbus", "doctor"],
         &["maps", "list"],
         &["maps", "show"],
         &["profiles", "list"],

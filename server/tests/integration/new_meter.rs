@@ -2,6 +2,7 @@
 //! asked by hand.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use meterlake_model::Timestamp;
 use serde_json::Value;
 
 use crate::mosquitto::broker_table;
+use crate::peers;
 use crate::site::{Answer, Site, program, rows};
 
 fn ask(words: &[&str]) -> Answer {
@@ -397,8 +399,104 @@ async fn a_scan_finds_who_answers_and_nobody_else() {
     assert_eq!(found.iter().map(|row| row[0].as_str()).collect::<Vec<_>>(), ["1", "3"]);
     assert_eq!(row(&found, "1")[..2], ["4:0x0000", "4366 199A"], "after an exception to function code 3");
     assert_eq!(row(&found, "3")[..2], ["3:0x0000", "00BC"], "12,345,678 litres are 0x00BC614E");
+    assert!(row(&found, "1")[2].starts_with("eastron-sdm"), "{found:?}");
+    assert!(row(&found, "3")[2].contains("pulse-water"), "{found:?}");
+    let bare = rows(&modbus(&gateway, "scan", &["--units", "1", "--no-identify"]).out);
+    assert_eq!(row(&bare, "1")[2..4], ["", ""]);
     let nobody = modbus(&gateway, "scan", &["--units", "5-7", "--timeout", "100ms"]);
     assert!(!nobody.good && nobody.err.contains("5 to 7 (3 units)"), "{}", nobody.err);
     let refused = ask(&["modbus", "scan", "--host", "127.0.0.1", "--port", "1"]);
     assert!(!refused.good && refused.err.contains("127.0.0.1:1 cannot be connected"), "{}", refused.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_writes_a_profile_that_reads_the_meter_and_its_vector() {
+    let gateway = gateway().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("my-meter.toml");
+    let file = file.to_str().unwrap();
+    let words = [
+        "--unit",
+        "1",
+        "--registers",
+        "4:0+80",
+        "--again",
+        "0s",
+        "--expect",
+        "voltage_l1_v=230",
+        "--expect",
+        "voltage_l2_v=230.2@3",
+        "--expect",
+        "energy_import_kwh=12345.7",
+        "--write",
+        file,
+    ];
+    let answer = modbus(&gateway, "doctor", &words);
+    assert!(answer.good, "{}{}", answer.out, answer.err);
+    let candidates = rows(&answer.out);
+    let best = |channel: &str| candidates.iter().find(|row| row[0] == channel).unwrap();
+    assert_eq!(best("energy_import_kwh")[1], "12345.678", "{candidates:?}");
+    assert_eq!(best("energy_import_kwh")[3], "4:0x0048");
+    assert!(answer.err.contains("eastron-sdm630 fits"), "{}", answer.err);
+    assert!(answer.err.contains(&format!("--profile {file}")), "{}", answer.err);
+
+    // What it wrote passes its own test and reads the meter.
+    let tested = ask(&["test", file]);
+    assert!(tested.good && tested.out.starts_with("1 of 1 "), "{}", tested.out);
+    let read = rows(&modbus(&gateway, "read", &["--unit", "1", "--profile", file]).out);
+    assert_eq!(read.len(), 3, "only what was expected");
+    assert_eq!(row(&read, "energy_import_kwh")[..2], ["12345.678", "kWh"]);
+    assert_eq!(row(&read, "voltage_l2_v")[..4], ["230.2", "V", "4366 3333", "4:0x0002"], "the manual counts from 1");
+
+    // Nothing is replaced unasked, and what it cannot find it does not write.
+    let again = modbus(&gateway, "doctor", &words);
+    assert!(!again.good && again.err.contains("--force"), "{}", again.err);
+    let other = folder.path().join("other.toml");
+    let words = ["--unit", "1", "--registers", "4:0+80", "--again", "0s", "--write", other.to_str().unwrap()];
+    let lost = modbus(&gateway, "doctor", &[&words[..], &["--expect", "energy_export_kwh=777.7"]].concat());
+    assert!(!lost.good && lost.err.contains("energy_export_kwh") && !other.exists(), "{}", lost.err);
+    for (expect, told) in [("voltage=1", "voltage_l1_v"), ("voltage_l1_v=high", "no number"), ("x", "write it as")] {
+        let answer = modbus(&gateway, "doctor", &["--unit", "1", "--expect", expect]);
+        assert!(!answer.good && answer.err.contains(told), "{expect}: {}", answer.err);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_without_hints_names_the_shipped_profile_that_fits() {
+    let gateway = gateway().await;
+    let answer = modbus(&gateway, "doctor", &["--unit", "1", "--again", "0s", "--timeout", "300ms"]);
+    assert!(answer.good, "{}{}", answer.out, answer.err);
+    let fit = answer.err.lines().find(|line| line.contains(" fits, ")).unwrap();
+    assert!(fit.contains("profile eastron-sdm"), "{}", answer.err);
+    let absent = modbus(&gateway, "doctor", &["--unit", "4", "--again", "0s", "--timeout", "50ms"]);
+    assert!(!absent.good && absent.err.contains("is the unit right"), "{}", absent.err);
+}
+
+#[test]
+fn devices_of_pymodbus_on_a_serial_line_are_found_and_read() {
+    if !peers::asked_for() {
+        return;
+    }
+    let mut server = std::process::Command::new("python3")
+        .arg(peers::script("modbus_serial.py"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("METERLAKE_PEERS=1 needs python3");
+    let mut device = String::new();
+    BufReader::new(server.stdout.take().unwrap()).read_line(&mut device).unwrap();
+    let line = ["--serial", device.trim(), "--baud", "19200"];
+    let found =
+        ask(&[&["modbus", "scan", "--units", "1-3", "--timeout", "500ms", "--no-identify"][..], &line].concat());
+    let read = ask(&[&["modbus", "read", "--unit", "1", "--profile", "eastron-sdm630"][..], &line].concat());
+    drop(server.stdin.take());
+    server.wait().unwrap();
+    let answers: Vec<_> = rows(&found.out).iter().map(|row| row[..3].join(" ")).collect();
+    // pymodbus speaks for units that it does not have, too.
+    let expected = ["1 3:0x0000 0000", "2 3:0x0000 0001", "3 3:0x0000 exception 4 (device failure)"];
+    assert_eq!(answers, expected, "{}", found.err);
+    assert!(read.good, "{}{}", read.out, read.err);
+    let read = rows(&read.out);
+    assert_eq!(row(&read, "voltage_l2_v"), ["231.5", "V", "4367 8000", "4:0x0002", ""]);
+    assert_eq!(row(&read, "energy_import_kwh")[0], "12345.678");
 }
