@@ -22,9 +22,9 @@ use crate::rtu_device::{Act, Asked, behaviour, serve};
 /// Longer than any machine needs: reached, a test has failed.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-struct Port {
+pub(crate) struct Port {
     stats: Arc<ListenStats>,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     stop: CancellationToken,
     deliveries: mpsc::Receiver<Delivery>,
     task: JoinHandle<Result<(), IngestError>>,
@@ -33,18 +33,28 @@ struct Port {
 
 /// A listener with these keys, and so many links `dtu-0000`, … with one pulse counter each, read every second.
 fn listener(keys: &str, links: usize) -> ModbusListener {
-    let mut text = format!("[[modbus_listen]]\nname = 'dtus'\nbind = '127.0.0.1:0'\n{keys}\n");
+    let mut text = format!("{keys}\n");
     for link in 0..links {
         text.push_str(&format!(
             "[[modbus_listen.link]]\nid = 'dtu-{link:04}'\n[[modbus_listen.link.device]]\nunit = 1\nmeter_id = \
              'W{link:04}'\nprofile = 'pulse-water'\ninterval = '1s'\n"
         ));
     }
+    parsed(&text)
+}
+
+fn parsed(keys: &str) -> ModbusListener {
+    let text = format!("[[modbus_listen]]\nname = 'dtus'\nbind = '127.0.0.1:0'\n{keys}\n");
     let config = Config::parse(&text, std::path::Path::new("")).unwrap_or_else(|errors| panic!("{errors}"));
     config.modbus_listen.into_iter().next().unwrap()
 }
 
 impl Port {
+    /// A listener with these keys and tables.
+    pub(crate) async fn of(keys: &str) -> Self {
+        Self::open(parsed(keys)).await
+    }
+
     async fn open(listener: ModbusListener) -> Self {
         let stats = Arc::new(ListenStats::new(&listener));
         let (out, deliveries) = mpsc::channel(10_000);
@@ -60,7 +70,7 @@ impl Port {
         Self { stats, address, stop, deliveries, task, _directory }
     }
 
-    async fn until(&mut self, what: &str, mut enough: impl FnMut(&ReadingBatch) -> bool) -> ReadingBatch {
+    pub(crate) async fn until(&mut self, what: &str, mut enough: impl FnMut(&ReadingBatch) -> bool) -> ReadingBatch {
         let mut all = ReadingBatch::default();
         let collect = async {
             while !enough(&all) {
@@ -85,7 +95,7 @@ impl Port {
         &self.stats.lines[link].1
     }
 
-    async fn end(self) {
+    pub(crate) async fn end(self) {
         self.stop.cancel();
         let ended = tokio::time::timeout(PATIENCE, self.task).await.expect("a listener that stops");
         assert_eq!(ended.unwrap(), Ok(()));

@@ -20,7 +20,7 @@ const TOO_LATE: Duration = Duration::from_millis(400);
 /// Where they come.
 const LONG: Duration = Duration::from_secs(5);
 
-fn serial(device: String) -> ModbusTransport {
+pub(crate) fn serial(device: String) -> ModbusTransport {
     let device = device.into();
     ModbusTransport::Rtu(SerialPort { device, baud: 9_600, parity: Parity::None, data_bits: 8, stop_bits: 1 })
 }

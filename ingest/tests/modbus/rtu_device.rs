@@ -106,6 +106,26 @@ pub(crate) fn terminal() -> (SerialStream, String) {
     (device, name)
 }
 
+/// Two pseudo-terminals to be opened by their names: what is written to one is read from the other.
+pub(crate) fn joined_terminals() -> [String; 2] {
+    let ((first, first_name), (second, second_name)) = (terminal(), terminal());
+    let (from_first, to_first) = tokio::io::split(first);
+    let (from_second, to_second) = tokio::io::split(second);
+    async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
+        let mut bytes = [0; 300];
+        loop {
+            match from.read(&mut bytes).await {
+                Ok(count @ 1..) => to.write_all(&bytes[..count]).await.unwrap(),
+                // Nobody has the other end.
+                _ => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    }
+    tokio::spawn(pass(from_first, to_second));
+    tokio::spawn(pass(from_second, to_first));
+    [first_name, second_name]
+}
+
 /// A device at the end of a serial line. Returns the name of the line's other end.
 pub(crate) fn on_serial_line(behave: Behaviour) -> String {
     let (mut device, name) = terminal();
