@@ -114,9 +114,12 @@ impl<'a, S: MqttSource> Gathering<'a, S> {
             return decode::refuse(queued.message, DeadReason::Rate, detail, &mut self.batch);
         }
         let (maps, message) = (&broker.maps, &queued.message);
+        let refused = self.batch.dead_letters.len();
         let outcome = self.decoder.decode(maps, message, queued.retained, self.directory, &mut self.batch);
         let Outcome { receipt, rebirth, .. } = outcome;
-        if self.shared.receipts.is_some() {
+        // Whoever speaks in another's name must not make it drop what it holds.
+        let is_another = self.batch.dead_letters[refused..].iter().any(|letter| letter.reason == DeadReason::Identity);
+        if self.shared.receipts.is_some() && !is_another {
             self.receipts.extend(receipt);
         }
         if let Some(rebirth) = rebirth {

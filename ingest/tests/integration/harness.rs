@@ -61,6 +61,7 @@ pub(crate) fn directory() -> MeterDirectory {
     MeterDirectory::new([
         (MeterId::new("e1").unwrap(), entry(Commodity::Electricity)),
         (MeterId::new("e2").unwrap(), entry(Commodity::Electricity)),
+        (MeterId::new("e3").unwrap(), MeterEntry { gateway: Some("gw-3".into()), ..entry(Commodity::Electricity) }),
         (MeterId::new("w1").unwrap(), entry(Commodity::Water)),
     ])
 }

@@ -11,6 +11,7 @@ mod harness;
 mod mosquitto;
 mod mqtt;
 mod publishing;
+mod receipts;
 mod sessions;
 mod tls;
 mod watchdogs;
