@@ -54,6 +54,9 @@ impl Timestamp {
     /// # Errors
     /// When the text has another form or no offset.
     pub fn parse_rfc3339(text: &str) -> Result<Self, TimeError> {
+        if let Some(seconds) = plain_utc_seconds(text.as_bytes()) {
+            return Self::from_unix_seconds(seconds);
+        }
         let parsed: jiff::Timestamp = text.parse().map_err(|_| TimeError::Syntax(text.to_owned()))?;
         Ok(Self(parsed.as_microsecond()))
     }
@@ -97,6 +100,32 @@ impl Timestamp {
             jiff::Timestamp::MAX
         })
     }
+}
+
+/// The seconds since 1970 of a text such as `2026-03-29T01:00:00Z`, the form that most senders write; `None` for any
+/// other, and for what might be no time.
+fn plain_utc_seconds(text: &[u8]) -> Option<i64> {
+    let text: &[u8; 20] = text.try_into().ok()?;
+    for (at, sign) in [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':'), (19, b'Z')] {
+        if text[at] != sign {
+            return None;
+        }
+    }
+    let number = |at: usize, digits: usize| {
+        text[at..at + digits]
+            .iter()
+            .try_fold(0_i64, |number, byte| byte.is_ascii_digit().then(|| number * 10 + i64::from(byte - b'0')))
+    };
+    let (year, month, day) = (number(0, 4)?, number(5, 2)?, number(8, 2)?);
+    let (hour, minute, second) = (number(11, 2)?, number(14, 2)?, number(17, 2)?);
+    // The last days of months and the leap second are left to the calendar.
+    if year < 1 || !(1..=12).contains(&month) || !(1..=28).contains(&day) || hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    // Years begin in March, so that the leap day is the last of its year.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 719_469;
+    Some(days * 86_400 + hour * 3_600 + minute * 60 + second)
 }
 
 impl fmt::Display for Timestamp {

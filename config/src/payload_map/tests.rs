@@ -107,3 +107,59 @@ fn the_start_of_an_interval_is_moved_to_its_end() {
     let register = text.replace("volume_delta_m3", "volume_m3");
     assert_eq!(problems(&register).len(), 1);
 }
+
+#[test]
+fn keys_that_do_not_go_together_are_refused_with_their_lines() {
+    for (change, expected) in [
+        (
+            ("format = \"json\"", "format = \"json\"\n[csv]\ndelimiter = \";\""),
+            "m.toml:5: `csv` has a meaning only with",
+        ),
+        (("format = \"json\"", "format = \"csv\"\n[csv]\nheader = false"), "m.toml:5: `csv.columns` is missing"),
+        (("format = \"json\"", "format = \"csv\"\n[csv]\ndecimal = \"comma\""), "m.toml:5: `csv.delimiter` is `,`"),
+        (("format = \"json\"", "format = \"csv\"\n[csv]\ndelimiter = \"ab\""), "m.toml:6: `csv.delimiter` is \"ab\""),
+        (("format = \"json\"", "format = \"csv\"\n[csv]\ncolumns = [\"a\", \"a\"]"), "names \"a\" twice"),
+        (
+            ("format = \"json\"", "format = \"protobuf\""),
+            "m.toml:10: `fields` has no meaning with `format = \"protobuf\"`",
+        ),
+        (("format = \"json\"", "format = \"json\"\ncompression = \"lz4\""), "`compression` is \"lz4\"; it is one of"),
+        (
+            ("format = \"json\"", "format = \"json\"\ncolumns = [\"a\"]\nparallel = true"),
+            "`parallel` stands beside `columns`",
+        ),
+        (("path = \"v\"", "path = \"v\"\nconstant = \"1\""), "`fields.volume_m3.constant` stands beside `path`"),
+        (("path = \"v\"", "sum = [\"a\"]\npaths = [\"b\"]"), "stands beside"),
+        (("path = \"v\"", "constant = \"1.2345\""), "`fields.volume_m3.constant` is \"1.2345\""),
+        (("path = \"v\"", "path = \"v\"\nunits = { a = \"l\" }"), "`fields.volume_m3.units` needs a `unit_path`"),
+        (("path = \"v\"", "path = \"v\"\nunit_path = \"u\"\nunits = { a = \"kWh\" }"), "`units` for \"a\" is \"kWh\""),
+        (("path = \"v\"", "path = \"v\"\ndecimal = \"comma\""), "add `text = true`"),
+        (("path = \"v\"", "path = \"v\"\nwhen = [\"a..b=1\"]"), "`when` is \"a..b\"; a path"),
+        (("path = \"v\"", "path = \"v[*]\""), "`[*]` belongs only into `samples`"),
+        (
+            ("format = \"rfc3339\"", "format = \"rfc3339\"\nepoch = \"2000-01-01T00:00:00Z\""),
+            "`time.epoch` has a meaning only",
+        ),
+        (("format = \"rfc3339\"", "format = \"unix_s\"\nepoch = \"2000\""), "`time.epoch` is \"2000\""),
+        (("path = \"ts\"\nformat = \"rfc3339\"", "format = \"arrival\"\nlive = true"), "`time.live` has no meaning"),
+        (("[time]", "[meter]\nname = \"{a\"\n[time]"), "`meter.name` is \"{a\""),
+        (("[time]", "[meter]\nstrip_prefix = \"x\"\n[time]"), "`meter.strip_prefix` needs a `path`"),
+        (("[time]", "[receipt]\nsequence = \"n\"\n[time]"), "`receipt.gateway` is missing"),
+        (("[time]", "[[events]]\npath = \"s\"\nwords = { A = \"noise\" }\n[time]"), "`words` for \"A\" is \"noise\""),
+        (
+            ("[time]", "[[events]]\npath = \"s\"\nbits = { 63 = \"leak\" }\n[time]"),
+            "`bits` for \"63\" 0 to 62 is wanted",
+        ),
+        (
+            ("[time]", "[[events]]\npath = \"s\"\nwords = { A = \"leak\" }\nkind = \"leak\"\n[time]"),
+            "`events.kind` stands beside",
+        ),
+        (("[time]", "[[events]]\npath = \"s\"\nkind = \"leak\"\n[time]"), "`events.path` needs exactly one of"),
+        (("[time]", "[[ignore]]\npath = \"s\"\n[time]"), "or `exists` is missing"),
+    ] {
+        let text = LEAST.trim_start().replace(change.0, change.1);
+        assert_ne!(text, LEAST.trim_start(), "{expected}");
+        let found = problems(&text);
+        assert!(found.iter().any(|problem| problem.contains(expected)), "{expected} in {found:#?}\n{text}");
+    }
+}

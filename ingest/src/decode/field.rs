@@ -15,11 +15,34 @@ use super::{Refusal, number};
 static CHANNELS: LazyLock<HashMap<&'static str, Channel>> =
     LazyLock::new(|| Channel::all().map(|channel| (channel.name(), channel)).collect());
 
+/// The columns of members by their place: the readings of a frame name them in one order.
+#[derive(Default)]
+pub(super) struct Columns<'s>(Vec<(&'s str, Option<Channel>)>);
+
+impl<'s> Columns<'s> {
+    /// The column that the member at this place is, if any.
+    fn of(&mut self, place: usize, key: Value<'s>) -> Option<Channel> {
+        match self.0.get(place) {
+            Some((known, channel)) if *known == key.raw() => *channel,
+            _ => {
+                let channel = CHANNELS.get(&*key.unescaped()).copied();
+                self.0.truncate(place);
+                // Places before this one are known: members are asked for one after the other.
+                if self.0.len() == place {
+                    self.0.push((key.raw(), channel));
+                }
+                channel
+            }
+        }
+    }
+}
+
 /// Adds the values of one reading, which begin at `from`.
-pub(super) fn values(
+pub(super) fn values<'s>(
     map: &PayloadMap,
-    places: &Places<'_>,
+    places: &Places<'s>,
     from: usize,
+    columns: &mut Columns<'s>,
     values: &mut Vec<(Channel, i64)>,
 ) -> Result<(), Refusal> {
     for field in &map.fields {
@@ -37,8 +60,8 @@ pub(super) fn values(
         }
     }
     if map.by_name {
-        for (key, value) in places.reading.members() {
-            let Some(&channel) = CHANNELS.get(&*key.unescaped()) else { continue };
+        for (place, (key, value)) in places.reading.members().enumerate() {
+            let Some(channel) = columns.of(place, key) else { continue };
             if value.kind() == Kind::Null || map.fields.iter().any(|field| field.channel == channel) {
                 continue;
             }

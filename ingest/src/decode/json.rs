@@ -150,6 +150,8 @@ impl Reader<'_> {
         let start = self.at;
         let mut escaped = false;
         loop {
+            let plain = self.bytes[self.at..].iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f));
+            self.at = plain.map_or(self.bytes.len(), |plain| self.at + plain);
             match self.peek() {
                 Some(b'"') => break,
                 Some(b'\\') => {
@@ -157,7 +159,6 @@ impl Reader<'_> {
                     self.at += 1;
                     self.escape()?;
                 }
-                Some(0x20..) => self.at += 1,
                 Some(_) => return Err(self.wanted("a text without control characters")),
                 None => return Err(self.wanted("the closing quote")),
             }
@@ -207,12 +208,11 @@ impl Reader<'_> {
     }
 
     fn digits(&mut self) -> Result<(), JsonError> {
-        if !matches!(self.peek(), Some(b'0'..=b'9')) {
+        let digits = self.bytes[self.at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if digits == 0 {
             return Err(self.wanted("a digit"));
         }
-        while matches!(self.peek(), Some(b'0'..=b'9')) {
-            self.at += 1;
-        }
+        self.at += digits;
         Ok(())
     }
 }

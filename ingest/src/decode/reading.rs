@@ -58,8 +58,13 @@ impl Gathered {
     }
 }
 
-/// The speaker of the reading before, and by which name.
-type Last<'s> = Option<(Option<&'s str>, Speaker<'s>)>;
+/// What the reading before tells of the next one.
+#[derive(Default)]
+struct Last<'s> {
+    /// Who spoke, and by which name.
+    speaker: Option<(Option<&'s str>, Speaker<'s>)>,
+    columns: field::Columns<'s>,
+}
 
 impl<'a> Context<'a> {
     /// Reads every reading of the message.
@@ -134,7 +139,7 @@ impl<'a> Context<'a> {
     where
         'a: 's,
     {
-        let mut last = None;
+        let mut last = Last::default();
         if places.reading.kind() != Kind::List && alone {
             *count += 1;
             return self.sample(places, &mut last, gathered);
@@ -163,7 +168,7 @@ impl<'a> Context<'a> {
         }
         let named = self.map.meter.path.as_ref().map(|path| places.find(path)).transpose()?.flatten();
         let raw = named.map(Value::raw);
-        let speaker = match last {
+        let speaker = match &mut last.speaker {
             // Most frames speak of one meter.
             Some((before, speaker)) if *before == raw && !speaker::varies(self.map) => speaker,
             other => {
@@ -174,7 +179,7 @@ impl<'a> Context<'a> {
         let received_at_s = self.message.received_at_s;
         let when = time::read(&self.map.time, places, speaker.id.as_str(), speaker.entry, received_at_s)?;
         let before = gathered.before();
-        field::values(self.map, places, before.values, &mut gathered.values)?;
+        field::values(self.map, places, before.values, &mut last.columns, &mut gathered.values)?;
         let (meter_id, ts, message) = (&speaker.id, when.ts, self.message);
         let mut events = Events { meter_id, ts, message, events: &mut gathered.events, from: before.events };
         events.read(self.map, places)?;

@@ -1,3 +1,4 @@
+mod bench;
 mod maps;
 
 use super::*;

@@ -24,7 +24,7 @@ pub(super) trait Dial: Send + Sync {
 
     /// Returns when dialling is worth a try; never where nothing tells.
     async fn ready(&self) {
-        pending().await
+        pending::<()>().await;
     }
 }
 

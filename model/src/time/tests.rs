@@ -92,3 +92,21 @@ proptest! {
 fn all_zones() -> Vec<String> {
     jiff::tz::TimeZoneDatabase::bundled().available().map(|name| name.to_string()).collect()
 }
+
+proptest! {
+    #[test]
+    fn plain_times_in_utc_read_as_the_calendar_reads_them(
+        year in 1_u16..=9_999, month in 0_u8..=13, day in 0_u8..=32, hour in 0_u8..=24, minute in 0_u8..=60, second in 0_u8..=61
+    ) {
+        let local = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
+        let plain = Timestamp::parse_rfc3339(&format!("{local}Z"));
+        // The same by another way.
+        let offset = Timestamp::parse_rfc3339(&format!("{local}+00:00"));
+        prop_assert_eq!(plain.ok(), offset.ok(), "{}", local);
+    }
+
+    #[test]
+    fn no_text_of_the_length_of_a_time_makes_it_panic(text in "[0-9TZ:. +-]{20}", other in "\\PC{20}") {
+        let _ = (Timestamp::parse_rfc3339(&text), Timestamp::parse_rfc3339(&other));
+    }
+}

@@ -32,7 +32,7 @@ impl Stagger {
             Self::Over(over) => over,
         };
         let room = over.min(interval.saturating_sub(offset)).as_millis();
-        let share = room * u128::from(hash(meter_id.as_str()) >> 32) >> 32;
+        let share = (room * u128::from(hash(meter_id.as_str()) >> 32)) >> 32;
         offset + Duration::from_millis(u64::try_from(share).unwrap_or_default())
     }
 }

@@ -75,10 +75,10 @@ fn values_are_found_by_their_own_names_in_a_list() {
 
 #[test]
 fn one_message_of_many_meters_names_each_by_its_parent() {
-    let maps = super::map(&format!(
-        "topic = \"t/{{gateway}}\"\nsamples = [\"meters[*].readings\", \"meters[*]\"]\n[meter]\npath = \"^.id\"\n\
-         [time]\npath = \"ts\"\nformat = \"unix_s\"\n[fields.volume_m3]\npath = \"v\"\n"
-    ));
+    let maps = super::map(
+        "topic = \"t/{gateway}\"\nsamples = [\"meters[*].readings\", \"meters[*]\"]\n[meter]\npath = \"^.id\"\n\
+         [time]\npath = \"ts\"\nformat = \"unix_s\"\n[fields.volume_m3]\npath = \"v\"\n",
+    );
     let payload = r#"{"meters":[{"id":"w1","readings":[{"ts":1700000000,"v":1},{"ts":1700000060,"v":2}]},
                                 {"id":"w2","readings":{"ts":1700000000,"v":3}},{"id":"w3","readings":null}]}"#;
     assert_eq!(
