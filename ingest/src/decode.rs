@@ -115,6 +115,16 @@ impl Decoder {
         Self { births, replays: true }
     }
 
+    /// Messages may have been lost, as the connection was: a birth may be among them.
+    pub fn interrupted(&self) {
+        self.births.lock().unwrap_or_else(PoisonError::into_inner).interrupted();
+    }
+
+    /// What was seen of edge nodes.
+    pub fn birth_counts(&self) -> BirthCounts {
+        self.births.lock().unwrap_or_else(PoisonError::into_inner).counts()
+    }
+
     /// Decodes one message by the first map whose topic and conditions it meets, and adds its rows and events, or one
     /// dead letter, to `out`. Messages are to be handed over in order of receipt.
     pub fn decode(

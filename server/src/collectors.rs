@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use meterlake_config::{Config, ModbusLine, ModbusListener, MqttBroker};
-use meterlake_ingest::decode::SharedBirths;
 use meterlake_ingest::modbus::{LineStats, ListenStats};
 use meterlake_ingest::mqtt::MqttStats;
 use meterlake_ingest::{Delivery, Directory, modbus, mqtt};
@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::births::KeptBirths;
 use crate::shutdown;
 use crate::status::{CollectStatus, Sources};
 
@@ -99,8 +100,8 @@ impl fmt::Display for Changes {
 /// Every source that runs.
 pub(crate) struct Collectors {
     running: BTreeMap<SourceName, Running>,
-    /// By broker: what its Sparkplug edge nodes said at their births outlives a reload.
-    births: BTreeMap<String, SharedBirths>,
+    /// The folder that keeps what Sparkplug's edge nodes said at their births.
+    journal: PathBuf,
     directory: Directory,
     out: mpsc::Sender<Delivery>,
     stop: CancellationToken,
@@ -110,12 +111,13 @@ pub(crate) struct Collectors {
 impl Collectors {
     /// None yet. Cancelling `stop` stops all of them.
     pub(crate) fn new(
+        journal: PathBuf,
         directory: Directory,
         out: mpsc::Sender<Delivery>,
         stop: CancellationToken,
         status: Arc<CollectStatus>,
     ) -> Self {
-        Self { running: BTreeMap::new(), births: BTreeMap::new(), directory, out, stop, status }
+        Self { running: BTreeMap::new(), journal, directory, out, stop, status }
     }
 
     /// Starts, stops and exchanges what differs from what runs. Sources that go are stopped before others start, since
@@ -162,7 +164,7 @@ impl Collectors {
         changes
     }
 
-    fn start(&mut self, config: SourceConfig, counters: Option<SourceStats>) -> Running {
+    fn start(&self, config: SourceConfig, counters: Option<SourceStats>) -> Running {
         let stop = self.stop.child_token();
         let (directory, out) = (self.directory.clone(), self.out.clone());
         let (stats, task) = match &config {
@@ -171,8 +173,10 @@ impl Collectors {
                     Some(SourceStats::Broker(stats)) => stats,
                     _ => Arc::default(),
                 };
-                let births = Arc::clone(self.births.entry(broker.name.clone()).or_default());
+                let kept = KeptBirths::load(&self.journal, broker);
+                let births = kept.shared();
                 let work = mqtt::collect(broker.clone(), directory, births, out, Arc::clone(&stats), stop.clone());
+                let work = kept.keep_during(work);
                 let name = broker.name.clone();
                 let task = tokio::spawn(async move { work.await.with_context(|| format!("broker {name}")) });
                 (SourceStats::Broker(stats), task)

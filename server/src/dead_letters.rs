@@ -12,13 +12,14 @@ use anyhow::{Context, ensure};
 use arrow::array::{Array, BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use clap::{Args, Subcommand};
-use meterlake_config::Config;
+use meterlake_config::{Config, MqttBroker};
 use meterlake_ingest::{decode, modbus};
 use meterlake_model::{MeterDirectory, RawMessage, ReadingBatch, Timestamp, month_key};
 use meterlake_store::query::ReadOptions;
 use meterlake_store::{Lake, TableSpec};
 use tokio_util::sync::CancellationToken;
 
+use crate::births::KeptBirths;
 use crate::cli::Global;
 use crate::output::{self, Format};
 use crate::status::{self, CollectStatus};
@@ -138,7 +139,7 @@ struct Letter {
 async fn replay(config: &Config, lake: &Lake, args: &ReplayArgs) -> anyhow::Result<()> {
     lake.ensure(&replays_table()).await?;
     let directory = lake.read_registry(None).await?.directory();
-    let decoder = Decoder { config, directory: &directory };
+    let mut decoder = Decoder::new(config, &directory);
     let (mut tried, mut readable, mut readings, mut after) = (0, 0, 0, (0_i64, -1_i32));
     loop {
         let letters = next_letters(lake, args, after).await?;
@@ -207,12 +208,22 @@ fn column<T: Array + 'static>(array: &dyn Array) -> anyhow::Result<&T> {
 
 struct Decoder<'c> {
     config: &'c Config,
+    /// Each with what its edge nodes said at their births.
+    brokers: Vec<(&'c MqttBroker, decode::Decoder)>,
     directory: &'c MeterDirectory,
 }
 
-impl Decoder<'_> {
+impl<'c> Decoder<'c> {
+    fn new(config: &'c Config, directory: &'c MeterDirectory) -> Self {
+        let with_births = |broker: &'c MqttBroker| {
+            let births = KeptBirths::load(&config.collect.journal, broker).shared();
+            (broker, decode::Decoder::of_dead_letters(births))
+        };
+        Self { config, brokers: config.mqtt.iter().map(with_births).collect(), directory }
+    }
+
     /// Those that can now be read, and what they say. A message is read whole or not at all.
-    fn read<'l>(&self, letters: &'l [Letter]) -> (Vec<&'l Letter>, ReadingBatch) {
+    fn read<'l>(&mut self, letters: &'l [Letter]) -> (Vec<&'l Letter>, ReadingBatch) {
         let (mut read, mut all) = (Vec::new(), ReadingBatch::default());
         for letter in letters {
             let mut batch = ReadingBatch::default();
@@ -225,10 +236,12 @@ impl Decoder<'_> {
         (read, all)
     }
 
-    fn read_one(&self, message: &RawMessage, out: &mut ReadingBatch) {
-        match self.config.mqtt.iter().find(|broker| broker.name == *message.source) {
+    fn read_one(&mut self, message: &RawMessage, out: &mut ReadingBatch) {
+        match self.brokers.iter_mut().find(|(broker, _)| broker.name == *message.source) {
             // A retained message is told by its flag at arrival only; a replayed one is none.
-            Some(broker) => decode::decode(&broker.maps, message, false, self.directory, out),
+            Some((broker, decoder)) => {
+                decoder.decode(&broker.maps, message, false, self.directory, out);
+            }
             None => modbus::replay(self.config.modbus_lines(), message, self.directory, out),
         }
     }

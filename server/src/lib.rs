@@ -4,6 +4,7 @@
 //! [`setup`]. Nothing else in the workspace knows this crate.
 
 pub mod alerts;
+mod births;
 pub mod cli;
 pub mod collect;
 mod collectors;

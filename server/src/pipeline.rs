@@ -80,7 +80,13 @@ pub async fn collect(
     let (directory, directory_task) = directory::follow(&lake, collectors_stop.clone()).await?;
     let spool = config.collect.journal.clone();
     let spool = tokio::spawn(replay_spool::follow(spool, to_journal.clone(), collectors_stop.clone()));
-    let mut collectors = Collectors::new(directory, to_journal, collectors_stop.clone(), Arc::clone(&status));
+    let mut collectors = Collectors::new(
+        config.collect.journal.clone(),
+        directory,
+        to_journal,
+        collectors_stop.clone(),
+        Arc::clone(&status),
+    );
     collectors.follow(config).await;
     let reporter_stop = CancellationToken::new();
     let journal_dir = config.collect.journal.clone();

@@ -268,6 +268,9 @@ fn broker_figures(stats: &MqttStats) -> Figures {
         ("receipts", &stats.receipts),
         ("receipts_dropped", &stats.receipts_dropped),
         ("rebirths", &stats.rebirths),
+        ("births", &stats.births),
+        ("deaths", &stats.deaths),
+        ("sequence_gaps", &stats.sequence_gaps),
         ("publishes_refused", &stats.publishes_refused),
     ];
     let mut figures = named(&counters);

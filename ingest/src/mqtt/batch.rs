@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use meterlake_model::{DeadReason, MeterDirectory, ReadingBatch};
 use tokio::sync::mpsc;
@@ -39,6 +40,7 @@ pub(super) async fn run<S: MqttSource>(
         };
         let snapshot = Arc::clone(&directory.borrow());
         if first.epoch != limiter.epoch() {
+            decoder.interrupted();
             limiter.connected(first.epoch, shared.away_before(first.epoch));
         }
         let mut gathering = Gathering::new(&shared, &snapshot, &mut decoder, &mut limiter, first.epoch);
@@ -133,6 +135,12 @@ impl<'a, S: MqttSource> Gathering<'a, S> {
         MqttStats::add(&stats.readings, self.batch.reading_count());
         MqttStats::add(&stats.events, self.batch.events.len());
         MqttStats::add(&stats.dead_letters, self.batch.dead_letters.len());
+        let births = self.decoder.birth_counts();
+        for (counter, count) in
+            [(&stats.births, births.births), (&stats.deaths, births.deaths), (&stats.sequence_gaps, births.gaps)]
+        {
+            counter.store(count, Ordering::Relaxed);
+        }
         for letter in &self.batch.dead_letters {
             stats.dead_letters_by_reason.add(letter.reason);
         }

@@ -61,6 +61,12 @@ pub struct MqttStats {
     pub receipts_dropped: AtomicU64,
     /// Edge nodes that were asked to be born again.
     pub rebirths: AtomicU64,
+    /// Births of Sparkplug's edge nodes and devices since the collector began.
+    pub births: AtomicU64,
+    /// Their deaths.
+    pub deaths: AtomicU64,
+    /// Messages of Sparkplug whose number did not follow the one before.
+    pub sequence_gaps: AtomicU64,
     /// Messages of our own that the broker refused, or that waited in vain.
     pub publishes_refused: AtomicU64,
 }

@@ -70,20 +70,21 @@ pub(crate) fn collect(broker: MqttBroker) -> Collector {
     collect_from::<WireSource>(broker, Limits::default())
 }
 
+/// With what is known of the broker's Sparkplug edge nodes.
+pub(crate) fn collect_with(broker: MqttBroker, births: SharedBirths) -> Collector {
+    start::<WireSource>(broker, Limits::default(), births)
+}
+
 pub(crate) fn collect_from<S: MqttSource>(broker: MqttBroker, limits: Limits) -> Collector {
+    start::<S>(broker, limits, SharedBirths::default())
+}
+
+fn start<S: MqttSource>(broker: MqttBroker, limits: Limits, births: SharedBirths) -> Collector {
     let (out, deliveries) = mpsc::channel(4);
     let (_, directory) = watch::channel(Arc::new(directory()));
     let stats = Arc::new(MqttStats::default());
     let stop = CancellationToken::new();
-    let run = mqtt::collect_from::<S>(
-        broker,
-        limits,
-        directory,
-        SharedBirths::default(),
-        out,
-        Arc::clone(&stats),
-        stop.clone(),
-    );
+    let run = mqtt::collect_from::<S>(broker, limits, directory, births, out, Arc::clone(&stats), stop.clone());
     Collector { deliveries, stats, stop, handle: tokio::spawn(run) }
 }
 

@@ -13,5 +13,6 @@ mod mqtt;
 mod publishing;
 mod receipts;
 mod sessions;
+mod sparkplug;
 mod tls;
 mod watchdogs;
