@@ -167,11 +167,9 @@ async fn a_thousand_device_servers_on_one_port_are_all_read() {
     assert_eq!((port.stats.registered.load(Ordering::Relaxed), port.stats.refused()), (1_000, 0));
 
     // A hundred call again, each with another count: the old connection ends at once, the new one is read.
-    for link in 0..100 {
-        let old = std::mem::replace(
-            &mut servers[link],
-            device_server(port.address, format!("dtu-{link:04}").into_bytes(), count(link) + 20_000),
-        );
+    for (link, server) in servers.iter_mut().enumerate().take(100) {
+        let again = device_server(port.address, format!("dtu-{link:04}").into_bytes(), count(link) + 20_000);
+        let old = std::mem::replace(server, again);
         let ended = tokio::time::timeout(PATIENCE, old).await.expect("the older connection ends").unwrap();
         assert!(ended.is_err(), "it is closed from our side");
     }
