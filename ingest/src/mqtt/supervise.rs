@@ -21,9 +21,8 @@ use crate::decode::SharedBirths;
 use crate::{Delivery, Directory, IngestError};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// MQTT 3.1.1 has no word for a session that another client took, and mosquitto leaves the word of MQTT 5 unsaid where
-/// other packets wait before it. A broker that closes so many connections in a row, each granted and none older than this,
-/// most likely means that.
+/// MQTT 3.1.1 has no word for a session that another client took, and that of MQTT 5 did not always arrive from mosquitto under
+/// load. A broker that closes so many connections in a row, each granted and none older than this, most likely means that.
 const CLOSED_IN_A_ROW: u32 = 3;
 const CLOSED_SOON: Duration = Duration::from_secs(10);
 /// How long the broker may take to close the connection after we took leave.
