@@ -167,6 +167,10 @@ fn configured(global: &Global, name: &str) -> anyhow::Result<ModbusLine> {
     let line = config.modbus.iter().find(|line| line.name == name).cloned();
     let Some(line) = line else {
         ensure!(global.config.is_some(), "--line names a line of the configuration: give the file with --config");
+        ensure!(
+            !config.modbus_lines().any(|line| line.name == name),
+            "line `{name}` connects to us: only the collector, whose port it calls, can ask its devices"
+        );
         let names: Vec<_> = config.modbus.iter().map(|line| line.name.as_str()).collect();
         match names.len() {
             0 => bail!("the configuration has no Modbus line"),

@@ -25,7 +25,7 @@ impl Messages {
             Err(_) => MeterDirectory::default(),
         };
         let brokers = config.mqtt.iter().map(|broker| (broker.clone(), Decoder::default())).collect();
-        Ok(Self { brokers, lines: config.modbus.clone(), directory })
+        Ok(Self { brokers, lines: config.modbus_lines().cloned().collect(), directory })
     }
 
     /// What a message says.
@@ -47,7 +47,7 @@ impl Messages {
     /// What to tell of sources whose good messages are not kept; `None` when all are.
     pub(super) fn unkept(&self, config: &Config) -> Option<String> {
         let maps = config.mqtt.iter().flat_map(|broker| &broker.maps).filter(|map| !map.keep_raw);
-        let profiles = config.modbus.iter().flat_map(|line| &line.devices).map(|device| &device.profile);
+        let profiles = config.modbus_lines().flat_map(|line| &line.devices).map(|device| &device.profile);
         let profiles = profiles.filter(|profile| !profile.keep_raw).map(|profile| profile.name.clone());
         let mut names: Vec<_> = maps.map(|map| map.name.clone()).chain(profiles).collect();
         names.sort_unstable();

@@ -60,7 +60,7 @@ impl Selection {
         let some = args.readings || args.events || args.dead_letters;
         let chosen = |kind: bool| if some { kind } else { args.commodity.is_none() };
         // A line is known by its name; its rows say `modbus/` before it.
-        let lines = config.modbus.iter().filter(|line| args.source.contains(&line.name));
+        let lines = config.modbus_lines().filter(|line| args.source.contains(&line.name));
         let sources = lines.map(|line| format!("modbus/{}", line.name)).chain(args.source.clone()).collect();
         Self {
             meters: args.meter.clone(),
