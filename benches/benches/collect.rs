@@ -153,7 +153,7 @@ fn described(subject: Subject) -> &'static str {
     match subject {
         Subject::Ours => "meterlake collect (D2)",
         Subject::Telegraf => "Telegraf to parquet (D0)",
-        Subject::Python => "paho + pyarrow (D2)",
+        Subject::Python => "paho + pyarrow (D0)",
     }
 }
 
