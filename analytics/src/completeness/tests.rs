@@ -467,7 +467,7 @@ fn what_came_in_arrears_and_could_not_be_read_is_no_silence_either() {
     // The broker held everything from noon on for three hours; one of the held messages could not be read.
     let restart = at("2026-03-10T15:00:00Z").unix_seconds();
     for (letter_at, reason) in
-        [(restart + 30, Reason::Decode), (restart - 7200, Reason::Meter), (restart + 600, Reason::Meter)]
+        [(restart + 30, Reason::Decode), (restart - 5400, Reason::Meter), (restart + 600, Reason::Meter)]
     {
         let mut fleet = Fleet::new().meters(0..4, None, "yard", None).meters(10..14, None, "modbus/hall", None);
         let mut case = Case::on(DAY, 900).spoken(0).but("13:00", "13:15");

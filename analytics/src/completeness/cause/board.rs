@@ -134,8 +134,8 @@ fn add(counts: &mut Counts, day: &MeterDay, from_s: i64) {
             }
         }
     }
-    for tick in 0..TICKS {
-        counts.expected[tick] += u32::from(expected[tick] > 0);
-        counts.silent[tick] += u32::from(u32::from(missing[tick]) * 2 > u32::from(expected[tick]));
+    for (tick, (expected, missing)) in expected.into_iter().zip(missing).enumerate() {
+        counts.expected[tick] += u32::from(expected > 0);
+        counts.silent[tick] += u32::from(u32::from(missing) * 2 > u32::from(expected));
     }
 }
