@@ -84,9 +84,9 @@ pub async fn run(global: &Global, args: &CompletenessArgs) -> anyhow::Result<()>
     output::write_batch(rows, format).await?;
     let line = format!("{}: {}", named(from, to), sentence(&summary(&lake, &question).await?));
     if format == Format::Table {
-        println!("{line}")
+        println!("{line}");
     } else {
-        eprintln!("{line}")
+        eprintln!("{line}");
     }
     Ok(())
 }

@@ -27,6 +27,9 @@ const LINE_PREFIX: &str = "modbus/";
 /// A dead letter that arrives so long before the time of a reading may be that reading.
 const LETTER_SLACK_S: i64 = 60;
 
+/// A reason with its subject.
+type Cause = (Reason, Option<Arc<str>>);
+
 /// Texts by number.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
@@ -118,7 +121,7 @@ impl Evidence {
 
 /// Gives each day the cause of most of what is missing. Days come by (day, meter).
 pub(crate) fn assign(days: &mut [MeterDay], evidence: &Evidence, rules: &CompletenessRules) {
-    let mut found: BTreeMap<usize, BTreeMap<(Reason, Option<Arc<str>>), i32>> = BTreeMap::new();
+    let mut found: BTreeMap<usize, BTreeMap<Cause, i32>> = BTreeMap::new();
     for chunk in chunks(days) {
         let from = chunk * CHUNK_S;
         let here: Vec<usize> = overlapping(days, from).collect();
@@ -163,7 +166,7 @@ fn overlapping(days: &[MeterDay], from_s: i64) -> impl Iterator<Item = usize> + 
     reaches.into_iter()
 }
 
-fn cause(day: &MeterDay, slot: usize, evidence: &Evidence, board: &Board) -> (Reason, Option<Arc<str>>) {
+fn cause(day: &MeterDay, slot: usize, evidence: &Evidence, board: &Board) -> Cause {
     let at_s = day.count.slots.time(slot).unix_seconds();
     let gateway = day.gateway.and_then(|number| evidence.gateways.text(number));
     let names = [Some(day.meter_id.as_str()), gateway.map(|name| &**name)];
