@@ -90,7 +90,8 @@ pub struct DeviceRate {
 
 impl Default for DeviceRate {
     fn default() -> Self {
-        Self { messages_per_s: 50, burst: 1000 }
+        // Far beyond what a meter says, and room for a gateway that sends the readings of a week's outage one by one.
+        Self { messages_per_s: 1000, burst: 100_000 }
     }
 }
 
