@@ -22,9 +22,10 @@ use crate::{Delivery, Directory, IngestError};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// MQTT 3.1.1 has no word for a session that another client took, and that of MQTT 5 did not always arrive from mosquitto under
-/// load. A broker that closes so many connections in a row, each granted and none older than this, most likely means that.
-const CLOSED_IN_A_ROW: u32 = 3;
-const CLOSED_SOON: Duration = Duration::from_secs(10);
+/// load. A broker that closes so many connections in a row, each granted and none older than this, most likely means that;
+/// a network that fails again and again must not be taken for it, since whoever stands by collects nothing.
+const CLOSED_IN_A_ROW: u32 = 10;
+const CLOSED_SOON: Duration = Duration::from_secs(2);
 /// How long the broker may take to close the connection after we took leave.
 const LEAVE: Duration = Duration::from_secs(3);
 
