@@ -224,7 +224,7 @@ fn once(subject: Subject, program: &Path, input: &Input, flow: Flow) -> anyhow::
 fn our_broker(port: u16, window: u16) -> String {
     format!(
         "[[mqtt]]\nname = \"replay\"\nhost = \"127.0.0.1\"\nport = {port}\ntopics = [\"meterlake/v1/+/readings\"]\n\
-         maps = [\"meterlake-json\"]\nreceive_maximum = {window}\n"
+         maps = [\"meterlake-json\"]\nreceive_maximum = {window}\nbroker_stats = false\n"
     )
 }
 
