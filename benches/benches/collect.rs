@@ -45,6 +45,10 @@ const FULL: Size = Size {
     repeats: 3,
     rate: 20_000.0,
 };
+/// For a first look.
+const MEDIUM: Size =
+    Size { single_meters: 30, frame_meters: 100, days: 31, devices: 100, poll_seconds: 8, repeats: 1, rate: 10_000.0 };
+/// A check that the bench works, whose times say nothing.
 const SMALL: Size =
     Size { single_meters: 3, frame_meters: 3, days: 2, devices: 4, poll_seconds: 3, repeats: 1, rate: 500.0 };
 
@@ -78,8 +82,9 @@ fn main() -> anyhow::Result<()> {
     let words: Vec<_> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     let size = match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => FULL,
+        ["--medium"] => MEDIUM,
         ["--small"] => SMALL,
-        _ => bail!("unknown arguments {words:?}: only --small is known"),
+        _ => bail!("unknown arguments {words:?}: --medium and --small are known"),
     };
     let present: Vec<_> = Subject::ALL.into_iter().filter_map(|s| Some((s, s.program().transpose()?))).collect();
     let mut subjects = Vec::new();
@@ -415,7 +420,7 @@ fn our_lines(port: u16, devices: usize) -> String {
     let mut text = "[collect]\ncommit_interval = \"5s\"\n".to_owned();
     for (line, first) in (0..devices).step_by(10).enumerate() {
         // Lines may not share an address: the loopback has many.
-        text += &format!("[[modbus]]\nname = \"line-{line}\"\nhost = \"127.0.0.1\"\nport = {port}\n");
+        text += &format!("[[modbus]]\nname = \"line-{line}\"\nhost = \"127.0.0.{}\"\nport = {port}\n", line + 1);
         for device in first..(first + 10).min(devices) {
             text += &format!(
                 "[[modbus.device]]\nunit = {}\nmeter_id = \"M{device}\"\nprofile = \"bench.toml\"\ninterval = \"1s\"\n",

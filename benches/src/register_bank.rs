@@ -30,13 +30,13 @@ pub struct RegisterBank {
 }
 
 impl RegisterBank {
-    /// Listens on a free port of this machine.
+    /// Listens on a free port, at every address of this machine's loopback among others, so that each line can have its own.
     ///
     /// # Errors
     /// When the system gives no port.
     pub fn start() -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let address = listener.local_addr()?;
+        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, listener.local_addr()?.port()));
         let (counters, stop) = (Arc::new(Counters::default()), Arc::new(AtomicBool::new(false)));
         let (counting, stopping) = (Arc::clone(&counters), Arc::clone(&stop));
         std::thread::spawn(move || {
