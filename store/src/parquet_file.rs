@@ -3,27 +3,34 @@
 //! The defaults of the writer cost three times the bytes and a hundred times the time to find one meter
 //! (`ARCHITECTURE.md`, layout on disk).
 
+mod encoding;
+
 use std::collections::BTreeMap;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
-use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::SortingColumn;
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use parquet::schema::types::ColumnPath;
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 
+use self::encoding::Layout;
 use crate::error::StoreError;
 use crate::stats::StatsBuilder;
 use crate::table::ColumnRange;
 
-/// Rows of one data page: about one meter's month at a quarter of an hour.
-const PAGE_ROWS: usize = 3072;
-/// The writer looks at a page's size after so many rows; a divisor of [`PAGE_ROWS`].
+/// Rows of one data page of files that will soon be merged: about one meter's month at a quarter of an hour.
+const OPEN_PAGE_ROWS: usize = 3072;
+/// Of files that stay: larger pages compress better, and one meter's month is still in one or two of them.
+const CLOSED_PAGE_ROWS: usize = 8192;
+/// The writer looks at a page's size after so many rows; a divisor of both.
 const WRITE_ROWS: usize = 1024;
+/// So many rows of a file that stays wait until its encodings are chosen by them.
+const TRIAL_ROWS: usize = 1 << 16;
 /// Rows of one row group.
 const GROUP_ROWS: usize = 1 << 20;
 /// The name in every file. Of the form that other readers need in order to trust statistics, and the same in every
@@ -50,9 +57,18 @@ pub(crate) struct EncodedFile {
 /// Writes sorted rows into one file in memory.
 pub(crate) struct FileWriter {
     table: String,
-    writer: ArrowWriter<Vec<u8>>,
+    schema: SchemaRef,
+    sorting: Option<Vec<SortingColumn>>,
+    effort: Effort,
+    state: State,
     stats: StatsBuilder,
     order: Option<OrderCheck>,
+}
+
+enum State {
+    /// The first rows of a file that stays: its encodings follow from them.
+    Waiting(Vec<RecordBatch>, usize),
+    Writing(Box<ArrowWriter<Vec<u8>>>),
 }
 
 impl FileWriter {
@@ -63,13 +79,21 @@ impl FileWriter {
         sort_by: &[impl AsRef<str>],
         effort: Effort,
     ) -> Result<Self, StoreError> {
-        let properties = properties(schema, sort_by, effort);
-        // Arrow's own copy of the schema would be larger than the rest of a small footer, and nobody needs it.
-        let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
-        let writer = ArrowWriter::try_new_with_options(Vec::new(), schema.clone(), options)
-            .map_err(|source| StoreError::parquet(table, "(new)", source))?;
         let order = OrderCheck::new(schema, sort_by).map_err(|source| StoreError::arrow(table, source))?;
-        Ok(Self { table: table.to_owned(), writer, stats: StatsBuilder::default(), order })
+        let mut writer = Self {
+            table: table.to_owned(),
+            schema: schema.clone(),
+            sorting: sorting_columns(schema, sort_by),
+            effort,
+            state: State::Waiting(Vec::new(), 0),
+            stats: StatsBuilder::default(),
+            order,
+        };
+        if effort == Effort::Open {
+            let layouts: Vec<Layout> = schema.fields().iter().map(|field| encoding::usual(field)).collect();
+            writer.state = State::Writing(Box::new(writer.begin(&layouts)?));
+        }
+        Ok(writer)
     }
 
     /// Adds rows behind those before.
@@ -88,82 +112,88 @@ impl FileWriter {
             }
         }
         self.stats.add(batch);
-        self.writer.write(batch).map_err(|source| StoreError::parquet(&self.table, "(new)", source))
+        match &mut self.state {
+            State::Writing(writer) => {
+                writer.write(batch).map_err(|source| StoreError::parquet(&self.table, "(new)", source))
+            }
+            State::Waiting(batches, rows) => {
+                batches.push(batch.clone());
+                *rows += batch.num_rows();
+                if *rows > TRIAL_ROWS { self.choose(false) } else { Ok(()) }
+            }
+        }
     }
 
     /// Bytes that the file will have at least.
     pub(crate) fn bytes(&self) -> usize {
-        self.writer.bytes_written() + self.writer.in_progress_size()
+        match &self.state {
+            State::Waiting(..) => 0,
+            State::Writing(writer) => writer.bytes_written() + writer.in_progress_size(),
+        }
     }
 
     /// Closes the file.
-    pub(crate) fn finish(self) -> Result<EncodedFile, StoreError> {
-        let bytes = self.writer.into_inner().map_err(|source| StoreError::parquet(&self.table, "(new)", source))?;
+    pub(crate) fn finish(mut self) -> Result<EncodedFile, StoreError> {
+        self.choose(true)?;
+        let State::Writing(writer) = self.state else {
+            return Err(StoreError::refused(&self.table, "a file was closed before its encodings were chosen"));
+        };
+        let bytes = writer.into_inner().map_err(|source| StoreError::parquet(&self.table, "(new)", source))?;
         let rows = self.stats.rows();
         Ok(EncodedFile { bytes: bytes.into(), rows, columns: self.stats.finish() })
     }
+
+    /// Chooses the encodings by the first rows, always the same number of them, and writes what waited. `whole`: there
+    /// are no others.
+    fn choose(&mut self, whole: bool) -> Result<(), StoreError> {
+        let State::Waiting(batches, _) = &mut self.state else { return Ok(()) };
+        let batches = std::mem::take(batches);
+        let first = concat_batches(&self.schema, &batches).map_err(|source| StoreError::arrow(&self.table, source))?;
+        let first = first.slice(0, first.num_rows().min(TRIAL_ROWS));
+        let wrap = |source| StoreError::parquet(&self.table, "(new)", source);
+        let layouts = encoding::tried(&first, whole).map_err(wrap)?;
+        let mut writer = self.begin(&layouts)?;
+        for batch in &batches {
+            writer.write(batch).map_err(wrap)?;
+        }
+        self.state = State::Writing(Box::new(writer));
+        Ok(())
+    }
+
+    fn begin(&self, layouts: &[Layout]) -> Result<ArrowWriter<Vec<u8>>, StoreError> {
+        let mut builder = pages(WriterProperties::builder(), self.effort)
+            .set_compression(compression(self.effort))
+            .set_created_by(CREATED_BY.to_owned())
+            .set_statistics_enabled(EnabledStatistics::Page)
+            .set_sorting_columns(self.sorting.clone());
+        for (field, layout) in self.schema.fields().iter().zip(layouts) {
+            builder = layout.set(builder, field);
+        }
+        // Arrow's own copy of the schema would be larger than the rest of a small footer, and nobody needs it.
+        let options = ArrowWriterOptions::new().with_properties(builder.build()).with_skip_arrow_metadata(true);
+        ArrowWriter::try_new_with_options(Vec::new(), self.schema.clone(), options)
+            .map_err(|source| StoreError::parquet(&self.table, "(new)", source))
+    }
 }
 
-fn properties(schema: &Schema, sort_by: &[impl AsRef<str>], effort: Effort) -> WriterProperties {
+fn compression(effort: Effort) -> Compression {
     let level = match effort {
         Effort::Open => 1,
         Effort::Closed => 9,
     };
-    let compression = Compression::ZSTD(ZstdLevel::try_new(level).unwrap_or_default());
-    let mut builder = WriterProperties::builder()
-        .set_compression(compression)
-        .set_created_by(CREATED_BY.to_owned())
-        .set_statistics_enabled(EnabledStatistics::Page)
-        .set_data_page_row_count_limit(PAGE_ROWS)
+    Compression::ZSTD(ZstdLevel::try_new(level).unwrap_or_default())
+}
+
+/// The builder with the sizes of pages and row groups.
+fn pages(builder: WriterPropertiesBuilder, effort: Effort) -> WriterPropertiesBuilder {
+    let rows = match effort {
+        Effort::Open => OPEN_PAGE_ROWS,
+        Effort::Closed => CLOSED_PAGE_ROWS,
+    };
+    builder
+        .set_data_page_row_count_limit(rows)
         .set_write_batch_size(WRITE_ROWS)
         .set_max_row_group_row_count(Some(GROUP_ROWS))
-        .set_sorting_columns(sorting_columns(schema, sort_by));
-    for field in schema.fields() {
-        let layout = layout(field.name(), field.data_type());
-        let path = match field.data_type() {
-            DataType::List(_) => ColumnPath::new(vec![field.name().clone(), "list".to_owned(), "element".to_owned()]),
-            _ => ColumnPath::from(field.name().as_str()),
-        };
-        builder = builder.set_column_dictionary_enabled(path.clone(), layout.dictionary);
-        if let Some(encoding) = layout.encoding {
-            builder = builder.set_column_encoding(path, encoding);
-        }
-    }
-    builder.build()
-}
-
-/// How one column is encoded.
-struct Layout {
-    dictionary: bool,
-    /// Without a dictionary, or once it is full.
-    encoding: Option<Encoding>,
-}
-
-fn layout(name: &str, kind: &DataType) -> Layout {
-    let with = |dictionary, encoding| Layout { dictionary, encoding: Some(encoding) };
-    match kind {
-        // Few values, in long runs.
-        DataType::Int32 => with(true, Encoding::DELTA_BINARY_PACKED),
-        DataType::Int64 if name == "commit_seq" => with(true, Encoding::DELTA_BINARY_PACKED),
-        DataType::Timestamp(..) if name == "received_at" => with(true, Encoding::DELTA_BINARY_PACKED),
-        DataType::Int64 | DataType::Date32 | DataType::Timestamp(..) => with(false, Encoding::DELTA_BINARY_PACKED),
-        DataType::Decimal128(precision, _) if *precision <= 18 => {
-            let encoding = if is_slow(name) { Encoding::DELTA_BINARY_PACKED } else { Encoding::BYTE_STREAM_SPLIT };
-            with(false, encoding)
-        }
-        DataType::Float64 => with(false, Encoding::BYTE_STREAM_SPLIT),
-        DataType::Utf8 => with(true, Encoding::DELTA_LENGTH_BYTE_ARRAY),
-        DataType::Binary => with(false, Encoding::DELTA_LENGTH_BYTE_ARRAY),
-        _ => Layout { dictionary: true, encoding: None },
-    }
-}
-
-/// Registers and what changes little from reading to reading; use, current, power and flow are noise.
-fn is_slow(name: &str) -> bool {
-    if name.contains("_delta_") {
-        return false;
-    }
-    ["_kwh", "_kvarh", "_m3", "_v", "_hz", "_c", "_kpa"].iter().any(|unit| name.ends_with(unit))
 }
 
 fn sorting_columns(schema: &Schema, sort_by: &[impl AsRef<str>]) -> Option<Vec<SortingColumn>> {
@@ -211,6 +241,8 @@ impl OrderCheck {
 mod tests {
     use super::*;
     use arrow::array::{ArrayRef, Decimal128Array, Int32Array, StringArray, TimestampMicrosecondArray};
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+    use parquet::basic::Encoding;
     use parquet::basic::Type as Physical;
     use parquet::file::reader::{FileReader, SerializedFileReader};
     use std::sync::Arc;
@@ -239,8 +271,14 @@ mod tests {
     const ORDER: [&str; 2] = ["meter_id", "ts"];
 
     fn encode(batch: &RecordBatch) -> Result<EncodedFile, StoreError> {
-        let mut writer = FileWriter::new("t", &batch.schema(), &ORDER, Effort::Open)?;
-        writer.write(batch)?;
+        encode_as(Effort::Open, &[batch])
+    }
+
+    fn encode_as(effort: Effort, batches: &[&RecordBatch]) -> Result<EncodedFile, StoreError> {
+        let mut writer = FileWriter::new("t", &batches[0].schema(), &ORDER, effort)?;
+        for batch in batches {
+            writer.write(batch)?;
+        }
         writer.finish()
     }
 
@@ -271,7 +309,27 @@ mod tests {
 
     #[test]
     fn equal_rows_are_equal_bytes() {
-        assert_eq!(encode(&batch(5000)).unwrap().bytes, encode(&batch(5000)).unwrap().bytes);
+        for rows in [5000, TRIAL_ROWS + 5000] {
+            let rows = batch(rows);
+            for effort in [Effort::Open, Effort::Closed] {
+                assert_eq!(encode_as(effort, &[&rows]).unwrap().bytes, encode_as(effort, &[&rows]).unwrap().bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_stays_has_all_its_rows_however_they_came() {
+        let all = batch(TRIAL_ROWS + 3000);
+        for cut in [1, 1000, TRIAL_ROWS - 1, TRIAL_ROWS, TRIAL_ROWS + 1] {
+            let parts = [&all.slice(0, cut), &all.slice(cut, all.num_rows() - cut)];
+            let file = encode_as(Effort::Closed, &parts).unwrap();
+            assert_eq!(file.rows, all.num_rows() as u64);
+            let reader = ParquetRecordBatchReaderBuilder::try_new(file.bytes).unwrap();
+            let read: Vec<_> = reader.with_batch_size(all.num_rows()).build().unwrap().map(Result::unwrap).collect();
+            assert_eq!(concat_batches(&read[0].schema(), &read).unwrap().columns(), all.columns());
+        }
+        let none = FileWriter::new("t", &all.schema(), &ORDER, Effort::Closed).unwrap();
+        assert_eq!(none.finish().unwrap().rows, 0);
     }
 
     #[test]
