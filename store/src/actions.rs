@@ -35,6 +35,8 @@ pub(crate) struct Metadata {
     pub(crate) id: String,
     #[serde(default)]
     pub(crate) name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) description: Option<String>,
     pub(crate) format: Value,
     pub(crate) schema_string: String,
     pub(crate) partition_columns: Vec<String>,

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
+use arrow::datatypes::FieldRef;
 use futures::StreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _};
@@ -70,10 +71,11 @@ impl Lake {
             .map_err(|()| StoreError::NoTable(self.table_path(table).display().to_string()))
     }
 
-    /// Creates the table when it is not there.
+    /// Creates the table when it is not there. One that an older program wrote gains the columns that it lacks; its
+    /// files stay as they are, and read as null there.
     ///
     /// # Errors
-    /// `Foreign` when it is there with another schema, order or protocol.
+    /// `Foreign` when it is there with columns that this program does not know, other types, another order or protocol.
     pub async fn ensure(&self, spec: &TableSpec) -> Result<(), StoreError> {
         let log = match self.log(spec.name).await {
             Ok(log) => log,
@@ -84,7 +86,13 @@ impl Lake {
             }
             Err(e) => return Err(e),
         };
-        check_spec(spec, log.lock().await.state())
+        let mut log = log.lock().await;
+        // A newer program may have added columns since it was opened.
+        log.refresh().await?;
+        if !check_spec(spec, log.state())?.is_empty() {
+            log.grow(spec).await?;
+        }
+        Ok(())
     }
 
     /// The table as it is now.
@@ -148,19 +156,19 @@ pub(crate) async fn put_file(log: &Log, path: &str, bytes: bytes::Bytes) -> Resu
     log.store().put(&place, bytes.into()).await.map(drop).map_err(|source| StoreError::storage(what(), source))
 }
 
-/// Whether the table is what the specification says.
-fn check_spec(spec: &TableSpec, found: &TableSnapshot) -> Result<(), StoreError> {
-    let foreign = |reason: String| Err(StoreError::foreign(spec.name, reason));
-    if let Some(reason) = delta_schema::difference(&spec.schema, &found.schema) {
-        return foreign(reason);
-    }
+/// The columns that the table must gain to be what the specification says.
+pub(crate) fn check_spec(spec: &TableSpec, found: &TableSnapshot) -> Result<Vec<FieldRef>, StoreError> {
+    let foreign = |reason: String| StoreError::foreign(spec.name, reason);
+    let missing = delta_schema::missing(&spec.schema, &found.schema).map_err(foreign)?;
     if spec.partition_by != found.partition_by {
-        return foreign(format!("it is partitioned by {:?} instead of {:?}", found.partition_by, spec.partition_by));
+        let (is, should) = (&found.partition_by, spec.partition_by);
+        return Err(foreign(format!("it is partitioned by {is:?} instead of {should:?}")));
     }
     if spec.sort_by != found.sort_by {
-        return foreign(format!("it is sorted by {:?} instead of {:?}", found.sort_by, spec.sort_by));
+        let (is, should) = (&found.sort_by, spec.sort_by);
+        return Err(foreign(format!("it is sorted by {is:?} instead of {should:?}")));
     }
-    Ok(())
+    Ok(missing)
 }
 
 /// All objects below the table, the log apart.

@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use crate::actions::{Action, Add, Metadata, Protocol, Remove, Transaction, decode, decode_path, encode};
 use crate::error::StoreError;
+use crate::lake::check_spec;
 use crate::table::{DataFile, JOURNAL_APP, SORT_BY_PROPERTY, TableSnapshot, TableSpec, maintenance_app};
 use crate::{delta_schema, stats};
 
@@ -42,6 +43,8 @@ pub(crate) struct Change {
     /// Whether the rows change, or only where they lie.
     pub(crate) data_change: bool,
     pub(crate) transaction: Option<AppStep>,
+    /// The table's description anew, with more columns.
+    pub(crate) metadata: Option<Box<Metadata>>,
 }
 
 /// An application transaction that must still be where its writer saw it.
@@ -58,14 +61,16 @@ pub(crate) struct Log {
     store: Arc<dyn ObjectStore>,
     log_store: LogStoreRef,
     state: TableSnapshot,
+    /// As the log has it, so that nothing of it is lost when the schema grows.
+    metadata: Metadata,
 }
 
 impl Log {
     /// Opens the table below `url`. `root` serves the whole file system or bucket.
     pub(crate) async fn open(root: Arc<dyn ObjectStore>, url: &Url, table: &str) -> Result<Self, StoreError> {
         let log_store = log_store(root, url, table)?;
-        let state = load(&log_store, table).await?;
-        Ok(Self { store: log_store.object_store(None), log_store, state })
+        let (state, metadata) = load(&log_store, table).await?;
+        Ok(Self { store: log_store.object_store(None), log_store, state, metadata })
     }
 
     /// Creates the table, unless another process does so at the same time, and opens it.
@@ -113,7 +118,7 @@ impl Log {
         match self.store.head(&current).await {
             Ok(_) => Ok(seen),
             Err(object_store::Error::NotFound { .. }) => {
-                self.state = load(&self.log_store, &self.state.name).await?;
+                (self.state, self.metadata) = load(&self.log_store, &self.state.name).await?;
                 Ok(seen)
             }
             Err(source) => Err(StoreError::storage(format!("look at {}/{current}", self.state.name), source)),
@@ -141,8 +146,14 @@ impl Log {
                     files.remove(&path);
                 }
                 Action::Transaction(t) => drop(self.state.transactions.insert(t.app_id.clone(), t.version)),
-                Action::Metadata(_) | Action::Protocol(_) => {
-                    let reason = "its schema or protocol was changed while it was open; start again";
+                Action::Metadata(metadata) => {
+                    if let Err(reason) = self.take_in(metadata) {
+                        let reason = format!("it was changed while it was open: {reason}; start this program again");
+                        outcome = Err(StoreError::foreign(&table, reason));
+                    }
+                }
+                Action::Protocol(_) => {
+                    let reason = "its protocol was changed while it was open; start this program again";
                     outcome = Err(StoreError::foreign(&table, reason));
                 }
                 Action::CommitInfo(_) => {}
@@ -153,6 +164,44 @@ impl Log {
             self.state.version += 1;
         }
         outcome
+    }
+
+    /// Takes in that another program, or ours, added columns. Any other change asks for a fresh look at everything.
+    fn take_in(&mut self, metadata: &Metadata) -> Result<(), String> {
+        let schema = delta_schema::from_delta(&metadata.schema_string)?;
+        delta_schema::check_growth(&self.state.schema, &schema)?;
+        if metadata.partition_columns != self.state.partition_by {
+            return Err(format!("it is partitioned by {:?}", metadata.partition_columns));
+        }
+        if sort_by(metadata.configuration.get(SORT_BY_PROPERTY)) != self.state.sort_by {
+            return Err("it is sorted otherwise".to_owned());
+        }
+        self.state.schema = SchemaRef::new(schema);
+        self.metadata = metadata.clone();
+        Ok(())
+    }
+
+    /// Adds the columns that the table lacks, by a commit that touches no file.
+    ///
+    /// # Errors
+    /// `Foreign` when it cannot grow into the specification.
+    pub(crate) async fn grow(&mut self, spec: &TableSpec) -> Result<(), StoreError> {
+        for _ in 0..ATTEMPTS {
+            self.refresh().await?;
+            let missing = check_spec(spec, &self.state)?;
+            if missing.is_empty() {
+                return Ok(());
+            }
+            let schema = delta_schema::grown(&self.state.schema, &self.state.partition_by, missing);
+            let schema_string = delta_schema::to_delta(spec.name, &schema)?;
+            let metadata = Some(Box::new(Metadata { schema_string, ..self.metadata.clone() }));
+            match self.commit(&Change { operation: "ADD COLUMNS", metadata, ..Change::default() }).await {
+                // Another program added columns at the same time: both stay.
+                Err(StoreError::Conflict { .. }) => {}
+                done => return done.map(drop),
+            }
+        }
+        Err(self.conflict(format!("{ATTEMPTS} times in a row")))
     }
 
     /// Commits a change against the newest state.
@@ -201,6 +250,11 @@ impl Log {
                 return Err(self.conflict(format!("{app} is at {now:?} instead of {before:?}")));
             }
         }
+        if let Some(metadata) = &change.metadata {
+            let schema = delta_schema::from_delta(&metadata.schema_string);
+            let grows = schema.and_then(|schema| delta_schema::check_growth(&self.state.schema, &schema));
+            grows.map_err(|reason| self.conflict(reason))?;
+        }
         let live = |path: &String| self.state.files.binary_search_by(|f| f.path.cmp(path)).is_ok();
         if let Some(gone) = change.remove.iter().find(|path| !live(path)) {
             return Err(self.conflict(format!("file {gone} is no longer in the table")));
@@ -218,6 +272,7 @@ impl Log {
             let (app_id, version) = (step.app.clone(), step.after);
             Action::Transaction(Transaction { app_id, version, last_updated: Some(now_ms) })
         }));
+        actions.extend(change.metadata.iter().cloned().map(Action::Metadata));
         let removed = self.state.files.iter().filter(|file| change.remove.contains(&file.path));
         actions.extend(removed.map(|file| {
             Action::Remove(Box::new(Remove {
@@ -293,6 +348,7 @@ fn first_commit(spec: &TableSpec) -> Result<Vec<Action>, StoreError> {
     let metadata = Metadata {
         id: id.to_string(),
         name: Some(spec.name.to_owned()),
+        description: None,
         format: json!({"provider": "parquet", "options": {}}),
         schema_string: delta_schema::to_delta(spec.name, &spec.schema)?,
         partition_columns: spec.partition_by.iter().map(|c| (*c).to_owned()).collect(),
@@ -307,7 +363,7 @@ fn first_commit(spec: &TableSpec) -> Result<Vec<Action>, StoreError> {
 }
 
 /// Replays the whole log.
-async fn load(log_store: &LogStoreRef, table: &str) -> Result<TableSnapshot, StoreError> {
+async fn load(log_store: &LogStoreRef, table: &str) -> Result<(TableSnapshot, Metadata), StoreError> {
     let delta = |source| StoreError::delta(table, source);
     let snapshot = match EagerSnapshot::try_new(log_store.as_ref(), None).await {
         Ok(snapshot) => snapshot,
@@ -325,16 +381,13 @@ async fn load(log_store: &LogStoreRef, table: &str) -> Result<TableSnapshot, Sto
     // Replay passes over an empty last commit in silence; reading it here does not.
     read_commit(&log_store.object_store(None), table, version).await?;
 
+    let metadata = serde_json::to_value(snapshot.metadata()).and_then(serde_json::from_value::<Metadata>);
+    let metadata = metadata.map_err(|e| StoreError::foreign(table, format!("its metadata cannot be read: {e}")))?;
     let mut state = TableSnapshot {
         name: table.to_owned(),
         schema: SchemaRef::new(snapshot.arrow_schema().as_ref().clone()),
-        partition_by: snapshot.metadata().partition_columns().to_vec(),
-        sort_by: snapshot
-            .metadata()
-            .configuration()
-            .get(SORT_BY_PROPERTY)
-            .map(|names| names.split(',').filter(|n| !n.is_empty()).map(str::to_owned).collect())
-            .unwrap_or_default(),
+        partition_by: metadata.partition_columns.clone(),
+        sort_by: sort_by(metadata.configuration.get(SORT_BY_PROPERTY)),
         version,
         files: Vec::new(),
         transactions: HashMap::new(),
@@ -360,7 +413,11 @@ async fn load(log_store: &LogStoreRef, table: &str) -> Result<TableSnapshot, Sto
     }
     drop(views);
     state.files.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(state)
+    Ok((state, metadata))
+}
+
+fn sort_by(property: Option<&String>) -> Vec<String> {
+    property.map(|names| names.split(',').filter(|n| !n.is_empty()).map(str::to_owned).collect()).unwrap_or_default()
 }
 
 fn data_file(table: &str, state: &TableSnapshot, add: &Add) -> Result<DataFile, StoreError> {

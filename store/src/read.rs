@@ -4,15 +4,18 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::array::{RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
+use arrow::error::ArrowError;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use futures::{FutureExt, TryFutureExt};
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt, TryFutureExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowReaderOptions, RowSelection};
-use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection};
+use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder};
 use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 use parquet::file::page_index::column_index::ColumnIndexMetaData;
@@ -20,7 +23,6 @@ use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use crate::error::StoreError;
 use crate::log::Log;
 use crate::table::{DataFile, TableSnapshot};
-use crate::write::file_schema;
 
 /// Bytes of a file, by ranges.
 pub(crate) struct StoredFile {
@@ -56,19 +58,41 @@ fn external(source: object_store::Error) -> ParquetError {
     ParquetError::External(Box::new(source))
 }
 
-/// Opens a file of the table; columns have the table's types.
+/// Opens a file of the table. Its columns are the file's own, by which an older file may lack some, in the table's types:
+/// [`conform`] makes them the table's.
 pub(crate) async fn open(
     store: &Arc<dyn ObjectStore>,
     state: &TableSnapshot,
     file: &DataFile,
     index: PageIndexPolicy,
 ) -> Result<ParquetRecordBatchStreamBuilder<StoredFile>, StoreError> {
-    let schema: SchemaRef = file_schema(&state.schema, &state.partition_by);
-    let stored = StoredFile { store: store.clone(), path: Path::from(file.path.as_str()), size: file.size };
-    let options = ArrowReaderOptions::new().with_schema(schema).with_page_index_policy(index);
-    ParquetRecordBatchStreamBuilder::new_with_options(stored, options)
-        .await
-        .map_err(|source| StoreError::parquet(&state.name, &file.path, source))
+    let wrap = |source| StoreError::parquet(&state.name, &file.path, source);
+    let mut stored = StoredFile { store: store.clone(), path: Path::from(file.path.as_str()), size: file.size };
+    let options = ArrowReaderOptions::new().with_page_index_policy(index);
+    let found = ArrowReaderMetadata::load_async(&mut stored, options.clone()).await.map_err(wrap)?;
+    let options = options.with_schema(typed(found.schema(), &state.schema));
+    let metadata = ArrowReaderMetadata::try_new(found.metadata().clone(), options).map_err(wrap)?;
+    Ok(ParquetRecordBatchStreamBuilder::new_with_metadata(stored, metadata))
+}
+
+/// The columns of a file, each with the type that the table gives it.
+fn typed(file: &Schema, table: &Schema) -> SchemaRef {
+    let fields = file.fields().iter().map(|found| match table.field_with_name(found.name()) {
+        Ok(known) => Field::new(found.name(), known.data_type().clone(), found.is_nullable()),
+        Err(_) => found.as_ref().clone(),
+    });
+    SchemaRef::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// The rows with exactly these columns, found by name. What an older file lacks is null.
+pub(crate) fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+    let rows = batch.num_rows();
+    let column = |field: &FieldRef| match batch.column_by_name(field.name()) {
+        Some(column) => column.clone(),
+        None => new_null_array(field.data_type(), rows),
+    };
+    let columns = schema.fields().iter().map(column).collect();
+    RecordBatch::try_new_with_options(schema.clone(), columns, &RecordBatchOptions::new().with_row_count(Some(rows)))
 }
 
 /// Rows of `columns` from all pages that may hold one of the texts in `column`.
@@ -78,17 +102,21 @@ pub(crate) async fn pages_with(
     column: &str,
     texts: &BTreeSet<&str>,
     columns: &[&str],
-) -> Result<ParquetRecordBatchStream<StoredFile>, StoreError> {
+) -> Result<BoxStream<'static, ParquetResult<RecordBatch>>, StoreError> {
     let wrap = |source| StoreError::parquet(&log.state().name, &file.path, source);
     let builder = open(log.store(), log.state(), file, PageIndexPolicy::Optional).await?;
     let leaf = builder.parquet_schema().columns().iter().position(|c| c.name() == column);
     let mask = ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied());
     let selection = leaf.map(|leaf| selection(builder.metadata(), leaf, texts));
     let builder = builder.with_projection(mask);
-    match selection {
-        Some(selection) => builder.with_row_selection(selection).build().map_err(wrap),
-        None => builder.build().map_err(wrap),
-    }
+    let stream = match selection {
+        Some(selection) => builder.with_row_selection(selection).build(),
+        None => builder.build(),
+    };
+    let fields = columns.iter().filter_map(|name| log.state().schema.field_with_name(name).ok().cloned());
+    let schema = SchemaRef::new(Schema::new(fields.collect::<Vec<_>>()));
+    let conformed = stream.map_err(wrap)?.map(move |batch| Ok(conform(&batch?, &schema)?));
+    Ok(conformed.boxed())
 }
 
 fn selection(metadata: &ParquetMetaData, leaf: usize, texts: &BTreeSet<&str>) -> RowSelection {

@@ -35,6 +35,9 @@ pub fn commodity_of(table: &str) -> Option<Commodity> {
     Commodity::ALL.into_iter().find(|c| readings_name(*c) == table)
 }
 
+/// Columns of a reading that say nothing of what the meter said.
+pub(crate) const HOW_A_ROW_CAME: [&str; 5] = ["received_at", "source", "profile", "flags", "commit_seq"];
+
 /// What meters of one commodity said, one row a message and meter time; key (meter_id, ts, revision).
 ///
 /// Rows that differ in a value of the same meter and time have different revisions; rows of one revision complete each

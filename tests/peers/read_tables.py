@@ -97,7 +97,8 @@ def with_duckdb(table, columns):
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
     # Partition columns stand in the paths, as Delta writes them; a bucket is a number, a month is not.
-    source = "read_parquet(?, hive_partitioning = true, hive_types_autocast = false)"
+    # Files from before a column was added lack it: columns are found by name.
+    source = "read_parquet(?, hive_partitioning = true, hive_types_autocast = false, union_by_name = true)"
     found = {}
     for name, column in columns.items():
         kind = column["kind"]

@@ -14,7 +14,7 @@ use datafusion::physical_plan::SendableRecordBatchStream;
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet};
 use datafusion::physical_plan::sorts::streaming_merge::StreamingMergeBuilder;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use object_store::ObjectStore;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::metadata::PageIndexPolicy;
@@ -88,7 +88,8 @@ async fn sorted(
         let builder = read::open(store, state, file, PageIndexPolicy::Skip).await?;
         let stream = builder.with_batch_size(batch_rows).build();
         let stream = stream.map_err(|source| StoreError::parquet(&state.name, &file.path, source))?;
-        let stream = stream.map_err(|e| DataFusionError::ParquetError(Box::new(e)));
+        let columns = schema.clone();
+        let stream = stream.map(move |batch| Ok(read::conform(&batch?, &columns)?));
         streams.push(Box::pin(RecordBatchStreamAdapter::new(schema.clone(), stream)));
     }
     let refused = |e: DataFusionError| StoreError::refused(&state.name, e.to_string());
@@ -132,13 +133,18 @@ struct Repeats {
 }
 
 impl Repeats {
-    /// For readings tables only; in others a row is told by its whole self.
+    /// For readings tables only; in others a row is told by its whole self. Values are all columns but those that say
+    /// how a row came: also one that a newer program added and this one does not know.
     fn new(state: &TableSnapshot, schema: &SchemaRef) -> Result<Option<Self>, StoreError> {
-        let Some(commodity) = crate::schema::commodity_of(&state.name) else { return Ok(None) };
-        let find = |name: &str| schema.index_of(name).map_err(|source| StoreError::arrow(&state.name, source));
-        let key_columns = state.sort_by.iter().map(|name| find(name)).collect::<Result<Vec<_>, _>>()?;
-        let channels = meterlake_model::Channel::of(commodity);
-        let value_columns = channels.map(|c| find(c.name())).collect::<Result<Vec<_>, _>>()?;
+        if crate::schema::commodity_of(&state.name).is_none() {
+            return Ok(None);
+        }
+        let find = |name: &String| schema.index_of(name).map_err(|source| StoreError::arrow(&state.name, source));
+        let key_columns = state.sort_by.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+        let is_value = |at: &usize| {
+            !key_columns.contains(at) && !crate::schema::HOW_A_ROW_CAME.contains(&schema.field(*at).name().as_str())
+        };
+        let value_columns: Vec<usize> = (0..schema.fields().len()).filter(is_value).collect();
         let converter = |columns: &[usize]| {
             let fields = columns.iter().map(|i| SortField::new(schema.field(*i).data_type().clone())).collect();
             RowConverter::new(fields).map_err(|source| StoreError::arrow(&state.name, source))

@@ -23,6 +23,7 @@ use datafusion::physical_plan::union::UnionExec;
 use object_store::path::Path;
 
 use super::files::{PinnedFiles, Selected};
+use crate::read::conform;
 use crate::table::TableSnapshot;
 
 /// The column that tells which commit brought a row. Null in hot rows: no commit has yet.
@@ -52,7 +53,9 @@ impl LakeTable {
     ) -> Result<Self> {
         let schema = reading_schema(&snapshot.schema);
         let files = PinnedFiles::new(snapshot, schema.clone(), base)?;
-        let hot = hot.into_iter().filter(|batch| batch.num_rows() > 0).collect();
+        // By name: the table may have columns that this program does not know, or lack some that it does.
+        let hot = hot.into_iter().filter(|batch| batch.num_rows() > 0).map(|batch| conform(&batch, &schema));
+        let hot = hot.collect::<Result<_, _>>()?;
         Ok(Self { schema, files, sort_by: snapshot.sort_by.clone(), store, hot })
     }
 

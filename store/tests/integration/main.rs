@@ -6,6 +6,7 @@ mod commit;
 mod compact;
 mod doctor;
 mod faults;
+mod growth;
 mod lake;
 mod query;
 mod registry;
