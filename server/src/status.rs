@@ -252,6 +252,7 @@ fn broker_figures(stats: &MqttStats) -> Figures {
         ("last_message_at_s", &stats.last_message_at_s),
         ("readings", &stats.readings),
         ("events", &stats.events),
+        ("ignored", &stats.ignored),
         ("dead_letters", &stats.dead_letters),
         ("acknowledged", &stats.acknowledged),
         ("stale_acknowledgements", &stats.stale_acknowledgements),

@@ -118,7 +118,8 @@ impl<'a, S: MqttSource> Gathering<'a, S> {
         let (maps, message) = (&broker.maps, &queued.message);
         let refused = self.batch.dead_letters.len();
         let outcome = self.decoder.decode(maps, message, queued.retained, self.directory, &mut self.batch);
-        let Outcome { receipt, rebirth, .. } = outcome;
+        let Outcome { receipt, rebirth, ignored } = outcome;
+        MqttStats::add(&self.shared.stats.ignored, usize::from(ignored));
         // Whoever speaks in another's name must not make it drop what it holds.
         let is_another = self.batch.dead_letters[refused..].iter().any(|letter| letter.reason == DeadReason::Identity);
         if self.shared.receipts.is_some() && !is_another {

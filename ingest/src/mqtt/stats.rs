@@ -20,6 +20,8 @@ pub struct MqttStats {
     pub readings: AtomicU64,
     /// Meter events decoded.
     pub events: AtomicU64,
+    /// Messages that were understood and hold nothing to store.
+    pub ignored: AtomicU64,
     /// Messages that could not be read.
     pub dead_letters: AtomicU64,
     /// The same by reason.

@@ -8,6 +8,7 @@ mod fake_broker;
 mod frames;
 mod golden;
 mod harness;
+mod modbus;
 mod mosquitto;
 mod mqtt;
 mod publishing;

@@ -7,8 +7,9 @@
 
 mod command_line;
 mod completeness;
+mod golden_files;
+mod modbus_commands;
 mod mosquitto;
-mod new_meter;
 mod nothing_lost;
 mod one_bad_thing;
 mod open_tables;
@@ -17,4 +18,5 @@ mod process;
 mod real_input;
 mod reload;
 mod site;
+mod tap;
 mod workspace;

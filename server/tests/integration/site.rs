@@ -7,6 +7,7 @@ use std::time::Duration;
 use meterlake_config::registry::write_dir;
 use meterlake_model::registry::Registry;
 use meterlake_server::status::{StatusReport, read_report};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::process::{Process, until};
@@ -130,4 +131,20 @@ pub(crate) fn program() -> Command {
 pub(crate) fn rows(csv: &str) -> Vec<Vec<String>> {
     let mut reader = csv::Reader::from_reader(csv.as_bytes());
     reader.records().map(|row| row.unwrap().iter().map(ToOwned::to_owned).collect()).collect()
+}
+
+/// Runs the program without a configuration.
+pub(crate) fn ask(words: &[&str]) -> Answer {
+    Answer::of(&program().args(words).output().unwrap())
+}
+
+/// The rest of the row that begins with this value.
+pub(crate) fn row<'r>(rows: &'r [Vec<String>], first: &str) -> Vec<&'r str> {
+    let row = rows.iter().find(|row| row[0] == first).unwrap_or_else(|| panic!("{first}: {rows:?}"));
+    row[1..].iter().map(String::as_str).collect()
+}
+
+/// One JSON value a line.
+pub(crate) fn json_lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"))).collect()
 }

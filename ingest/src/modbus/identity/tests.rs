@@ -1,4 +1,4 @@
-//! Nameplates against profiles and registries. Live lines are in `tests/modbus`.
+//! Nameplates against profiles and registries. Live lines are in `tests/integration/modbus`.
 
 use super::*;
 use crate::modbus::{Image, plan_identity};

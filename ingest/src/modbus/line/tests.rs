@@ -1,4 +1,4 @@
-//! Lines in virtual time against devices in memory. Faults on real sockets are in `tests/modbus`.
+//! Lines in virtual time against devices in memory. Faults on real sockets are in `tests/integration/modbus`.
 
 use super::*;
 use std::collections::BTreeMap;

@@ -7,7 +7,7 @@ use meterlake_config::{ModbusDevice, ModbusLine, ModbusTransport};
 use meterlake_ingest::modbus::replay;
 use meterlake_model::{DeadReason, EventKind, MeterDirectory, MeterId, RawMessage, ReadingBatch};
 
-use crate::bench::column;
+use crate::modbus::bench::column;
 
 const PROFILE: &str = r#"
 name = "battery"

@@ -8,38 +8,15 @@ use meterlake_config::device_profile::DeviceProfile;
 use meterlake_config::{ModbusDevice, ModbusLine, ModbusTransport};
 use meterlake_ingest::modbus::{LineStats, poll_line};
 use meterlake_ingest::{Delivery, IngestError};
-use meterlake_model::{Channel, MeterDirectory, MeterId, ReadingBatch};
+use meterlake_model::{Channel, MeterDirectory, ReadingBatch};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::modbus::telling::device;
+
 /// Longer than any machine needs: reached, a test has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Two registers far apart, so that a poll has two requests of equal length.
-const TWO_REQUESTS: &str = r#"
-name = "two"
-version = 1
-maker = "test"
-model = "test"
-source = "test"
-commodity = "water"
-[defaults]
-function = 3
-type = "u32"
-[[field]]
-channel = "volume_m3"
-address = 0
-unit = "l"
-[[field]]
-channel = "reverse_volume_m3"
-address = 100
-unit = "l"
-"#;
-
-pub(crate) fn two_requests() -> DeviceProfile {
-    DeviceProfile::parse(TWO_REQUESTS, "two").unwrap_or_else(|problems| panic!("{problems:#?}"))
-}
 
 /// A line to this gateway.
 pub(crate) fn line(gateway: SocketAddr, timeout: Duration, devices: Vec<ModbusDevice>) -> ModbusLine {
@@ -78,13 +55,7 @@ impl Bench {
 
     /// Polls a line that is reached in this way every second: units with their profiles.
     pub(crate) fn over(transport: ModbusTransport, timeout: Duration, devices: Vec<(u8, DeviceProfile)>) -> Self {
-        let devices = devices.into_iter().map(|(unit, profile)| ModbusDevice {
-            unit,
-            meter_id: MeterId::new(&format!("M{unit}")).unwrap(),
-            profile,
-            interval: Duration::from_secs(1),
-            offset: Duration::ZERO,
-        });
+        let devices = devices.into_iter().map(|(unit, profile)| device(unit, profile));
         let line = line_over(transport, timeout, devices.collect());
         let stats = Arc::new(LineStats::new(&line));
         let (out, deliveries) = mpsc::channel(1000);

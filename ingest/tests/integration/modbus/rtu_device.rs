@@ -8,6 +8,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_serial::{SerialPort as _, SerialStream};
 
+use crate::modbus::telling;
+
 /// A request as it came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Asked {
@@ -56,14 +58,8 @@ impl Asked {
 
     /// The registers of a device whose every register tells unit and address.
     pub(crate) fn words(&self) -> Vec<u16> {
-        (self.first..self.first + self.registers).map(|address| u16::from(self.unit) * 1000 + address).collect()
+        telling::words(self.unit, self.first, self.registers)
     }
-}
-
-/// What [`Asked::words`] makes of two registers as one number.
-pub(crate) fn value(unit: u8, address: u16) -> i64 {
-    let word = i64::from(u16::from(unit) * 1000 + address);
-    (word << 16) + word + 1
 }
 
 pub(crate) type Behaviour = Arc<Mutex<dyn FnMut(&Asked) -> Vec<Act> + Send>>;

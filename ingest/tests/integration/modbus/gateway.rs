@@ -7,6 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+use crate::modbus::telling;
+
 /// A request as it came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Asked {
@@ -47,6 +49,11 @@ impl Asked {
         let mut content = vec![self.function, u8::try_from(words.len() * 2).unwrap()];
         content.extend(words.iter().flat_map(|word| word.to_be_bytes()));
         self.frame(&content)
+    }
+
+    /// The registers of a device whose every register tells unit and address.
+    pub(crate) fn words(&self) -> Vec<u16> {
+        telling::words(self.unit, self.first, self.registers)
     }
 
     pub(crate) fn exception(&self, code: u8) -> Vec<u8> {

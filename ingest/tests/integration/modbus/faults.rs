@@ -10,27 +10,17 @@ use meterlake_model::{Commodity, DeadReason};
 use tokio::net::TcpStream;
 use tokio_modbus::prelude::{Reader, Slave, tcp};
 
-use crate::bench::{Bench, column, line, two_requests};
-use crate::gateway::{Act, Asked, Gateway};
+use crate::modbus::bench::{Bench, column, line};
+use crate::modbus::gateway::{Act, Asked, Gateway};
+use crate::modbus::telling::{no_value_is_anothers, no_value_of_unit_1_is_anothers, two_requests, value};
 
 /// Where answers stay away on purpose.
 const SHORT: Duration = Duration::from_millis(300);
 /// Where they come.
 const LONG: Duration = Duration::from_secs(5);
 
-/// The registers of a device whose every register tells unit and address.
-fn words(asked: &Asked) -> Vec<u16> {
-    (asked.first..asked.first + asked.registers).map(|address| u16::from(asked.unit) * 1000 + address).collect()
-}
-
 fn proper(asked: &Asked) -> Vec<Act> {
-    vec![Act::Say(asked.answer(&words(asked)))]
-}
-
-/// What [`words`] makes of the two registers of [`two_requests`].
-fn value(unit: u8, address: u16) -> i64 {
-    let word = i64::from(u16::from(unit) * 1000 + address);
-    (word << 16) + word + 1
+    vec![Act::Say(asked.answer(&asked.words()))]
 }
 
 /// As a serial gateway does it: what the line behind it says is passed on as the answer to the newest request, also when
@@ -39,7 +29,7 @@ fn late_gateway() -> impl FnMut(&Asked) -> Vec<Act> + Send {
     let mut owed: HashMap<usize, Asked> = HashMap::new();
     move |asked| match owed.remove(&asked.connection) {
         Some(late) => {
-            vec![Act::Say(asked.answer(&words(&late)))]
+            vec![Act::Say(asked.answer(&late.words()))]
         }
         None if asked.nth % 5 == 1 => {
             owed.insert(asked.connection, *asked);
@@ -54,11 +44,7 @@ async fn a_late_answer_is_never_taken_for_anothers() {
     let gateway = Gateway::start(late_gateway()).await;
     let mut bench = Bench::start(gateway.address, SHORT, vec![(1, two_requests()), (2, two_requests())]);
     let all = bench.until(|all| all.water.len() >= 8).await;
-    for (row, header) in all.water.headers().iter().enumerate() {
-        let unit: u8 = header.meter_id.as_str()[1..].parse().unwrap();
-        let read = [column(&all, "volume_m3")[row], column(&all, "reverse_volume_m3")[row]];
-        assert_eq!(read, [Some(value(unit, 0)), Some(value(unit, 100))], "{header:?}");
-    }
+    no_value_is_anothers(&all);
     assert!(bench.stats.failures(FailureKind::Timeout) > 0, "the gateway was late");
     bench.end().await;
 }
@@ -106,7 +92,7 @@ async fn an_answer_of_another_length_is_a_dead_letter_and_no_reading() {
 #[tokio::test]
 async fn swapped_and_garbled_answers_are_never_read() {
     let gateway = Gateway::start(|asked| {
-        let words = words(asked);
+        let words = asked.words();
         let mut other = *asked;
         match asked.nth {
             0 => other.unit = 9,
@@ -124,10 +110,7 @@ async fn swapped_and_garbled_answers_are_never_read() {
     .await;
     let mut bench = Bench::start(gateway.address, SHORT, vec![(1, two_requests())]);
     let all = bench.until(|all| all.water.len() >= 5).await;
-    for (channel, address) in [("volume_m3", 0), ("reverse_volume_m3", 100)] {
-        let read = column(&all, channel);
-        assert!(read.iter().flatten().all(|read| *read == value(1, address)), "{channel}: {read:?}");
-    }
+    no_value_of_unit_1_is_anothers(&all);
     assert!(!all.dead_letters.is_empty());
     assert!(all.dead_letters.iter().all(|dead| dead.reason == DeadReason::BadAnswer));
     assert!(bench.stats.failures(FailureKind::BadAnswer) >= 5);
@@ -138,8 +121,8 @@ async fn swapped_and_garbled_answers_are_never_read() {
 async fn resets_and_closed_connections_pass() {
     let gateway = Gateway::start(|asked| match asked.nth {
         // A reset in the midst of an answer, then a gateway that closes after each answer.
-        1 => vec![Act::Say(asked.answer(&words(asked))[..8].to_vec()), Act::Close],
-        _ => vec![Act::Trickle(asked.answer(&words(asked))), Act::Close],
+        1 => vec![Act::Say(asked.answer(&asked.words())[..8].to_vec()), Act::Close],
+        _ => vec![Act::Trickle(asked.answer(&asked.words())), Act::Close],
     })
     .await;
     let mut bench = Bench::start(gateway.address, LONG, vec![(1, two_requests())]);

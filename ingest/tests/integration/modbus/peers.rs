@@ -11,10 +11,10 @@ use meterlake_model::{EventKind, ReadingBatch};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::bench::{Bench, column};
-use crate::dial_in::Port;
-use crate::rtu::serial;
-use crate::rtu_device::joined_terminals;
+use crate::modbus::bench::{Bench, column};
+use crate::modbus::dial_in::Port;
+use crate::modbus::rtu::serial;
+use crate::modbus::rtu_device::joined_terminals;
 
 /// Longer than any machine needs.
 const PATIENT: Duration = Duration::from_secs(5);

@@ -16,8 +16,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::bench::column;
-use crate::rtu_device::{Act, Asked, behaviour, serve};
+use crate::modbus::bench::column;
+use crate::modbus::rtu_device::{Act, Asked, behaviour, serve};
+use crate::modbus::telling::{two_requests, value};
 
 /// Longer than any machine needs: reached, a test has failed.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -204,7 +205,7 @@ async fn who_may_not_call_is_refused_and_counted() {
     async fn is_ended(mut stream: TcpStream) -> bool {
         let mut rest = Vec::new();
         let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("an end");
-        assert_eq!(rest, [], "nothing is said to a stranger");
+        assert!(rest.is_empty(), "nothing is said to a stranger");
         // A reset is an end, too.
         read.map_or(true, |count| count == 0)
     }
@@ -260,7 +261,7 @@ async fn a_connection_that_says_nothing_is_ended() {
 async fn a_late_answer_through_a_device_server_is_never_taken_for_anothers() {
     let keys = "registration = ['{id:8}']\nheartbeats = ['ping']\ntimeout = '300ms'";
     let mut listener = listener(keys, 1);
-    listener.links[0].line.devices[0].profile = crate::bench::two_requests();
+    listener.links[0].line.devices[0].profile = two_requests();
     let mut port = Port::open(listener).await;
     let mut stream = TcpStream::connect(port.address).await.unwrap();
     stream.write_all(b"dtu-0000").await.unwrap();
@@ -277,7 +278,7 @@ async fn a_late_answer_through_a_device_server_is_never_taken_for_anothers() {
         serve(&mut stream, Arc::default(), late).await
     });
     let all = port.until("six readings", |all| all.water.len() >= 6).await;
-    let (first, second) = (crate::rtu_device::value(1, 0), crate::rtu_device::value(1, 100));
+    let (first, second) = (value(1, 0), value(1, 100));
     assert!(column(&all, "volume_m3").iter().all(|read| *read == Some(first)), "{:?}", column(&all, "volume_m3"));
     assert!(column(&all, "reverse_volume_m3").iter().all(|read| *read == Some(second)));
     assert!(port.line(0).failures(FailureKind::Timeout) > 0, "the device was late");

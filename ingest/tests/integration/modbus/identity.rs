@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use meterlake_config::ModbusDevice;
 use meterlake_config::device_profile::{DeviceProfile, Function, RegisterRange};
 use meterlake_ingest::modbus::golden::{self, Case};
 use meterlake_ingest::modbus::{BlockRequest, Image, replay};
@@ -11,8 +10,9 @@ use meterlake_model::{
     Commodity, DeadLetter, DeadReason, MeterDirectory, MeterEntry, MeterId, RawMessage, ReadingBatch, Zone,
 };
 
-use crate::bench::{Bench, column, line};
-use crate::gateway::{Act, Asked, Gateway};
+use crate::modbus::bench::{Bench, column, line};
+use crate::modbus::gateway::{Act, Asked, Gateway};
+use crate::modbus::telling;
 
 const WITHIN: Duration = Duration::from_secs(5);
 
@@ -93,14 +93,7 @@ async fn a_serial_number_that_contradicts_the_registry_refuses_the_readings() {
 }
 
 fn replayed(message: &RawMessage, profile: &DeviceProfile, directory: &MeterDirectory) -> ReadingBatch {
-    let device = ModbusDevice {
-        unit: 1,
-        meter_id: MeterId::new("M1").unwrap(),
-        profile: profile.clone(),
-        interval: Duration::from_secs(1),
-        offset: Duration::ZERO,
-    };
-    let line = line("127.0.0.1:502".parse().unwrap(), WITHIN, vec![device]);
+    let line = line("127.0.0.1:502".parse().unwrap(), WITHIN, vec![telling::device(1, profile.clone())]);
     let mut out = ReadingBatch::default();
     replay(&[line], message, directory, &mut out);
     out
