@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use meterlake_store::query::ReadOptions;
+use meterlake_store::query::{AsOf, ReadOptions};
 
 use crate::cli::Global;
 use crate::output::{self, Format};
@@ -23,9 +23,10 @@ pub struct QueryArgs {
     /// Committed rows only, without the journal's tail
     #[arg(long)]
     committed: bool,
-    /// Only rows of this commit sequence number and earlier ones
-    #[arg(long, value_name = "COMMIT_SEQ")]
-    as_of: Option<i64>,
+    /// The lake as it was: a commit sequence number such as 4711, a time such as 2026-11-20T08:00:00Z, or a civil time
+    /// with its zone such as '2026-11-20 08:00 Europe/Madrid'
+    #[arg(long, value_name = "COMMIT_SEQ|TIME", value_parser = AsOf::parse)]
+    as_of: Option<AsOf>,
 }
 
 /// Answers.
@@ -38,7 +39,7 @@ pub async fn run(global: &Global, args: &QueryArgs) -> anyhow::Result<()> {
     let hot = !args.committed && args.as_of.is_none() && config.collect.journal.is_dir();
     let options = ReadOptions {
         journal: hot.then(|| config.collect.journal.clone()),
-        commit_seq: args.as_of,
+        as_of: args.as_of,
         ..ReadOptions::default()
     };
     let session = lake.session(options).await?;

@@ -308,7 +308,8 @@ pub(crate) fn commit_path(version: i64) -> Path {
     Path::from(format!("_delta_log/{version:020}.json"))
 }
 
-async fn read_commit(
+/// The lines of one commit; `None` when there is no such commit, or no more.
+pub(crate) async fn read_commit(
     store: &Arc<dyn ObjectStore>,
     table: &str,
     version: i64,
@@ -364,8 +365,23 @@ fn first_commit(spec: &TableSpec) -> Result<Vec<Action>, StoreError> {
 
 /// Replays the whole log.
 async fn load(log_store: &LogStoreRef, table: &str) -> Result<(TableSnapshot, Metadata), StoreError> {
+    load_version(log_store, table, None).await
+}
+
+/// Replays the log up to a version.
+pub(crate) async fn load_at(log_store: &LogStoreRef, table: &str, version: i64) -> Result<TableSnapshot, StoreError> {
+    let none = |_| StoreError::refused(table, format!("there is no version {version}"));
+    let (found, _) = load_version(log_store, table, Some(u64::try_from(version).map_err(none)?)).await?;
+    Ok(found)
+}
+
+async fn load_version(
+    log_store: &LogStoreRef,
+    table: &str,
+    version: Option<u64>,
+) -> Result<(TableSnapshot, Metadata), StoreError> {
     let delta = |source| StoreError::delta(table, source);
-    let snapshot = match EagerSnapshot::try_new(log_store.as_ref(), None).await {
+    let snapshot = match EagerSnapshot::try_new(log_store.as_ref(), version).await {
         Ok(snapshot) => snapshot,
         Err(deltalake_core::DeltaTableError::NotATable(_)) => return Err(StoreError::NoTable(table.to_owned())),
         Err(source) => return Err(delta(source)),

@@ -43,6 +43,8 @@ impl Lake {
         if version - last_checkpoint(&log).await? < CHECKPOINT_COMMITS {
             return Ok(false);
         }
+        // What the clean-up removes must be told of elsewhere first.
+        self.remember_commits(&log).await?;
         let delta = |source| StoreError::delta(table, source);
         let mut whole = DeltaTable::new(log.log_store().clone());
         whole.load().await.map_err(delta)?;

@@ -26,10 +26,12 @@
 //! | statistics, pruning and grouping of a pinned list of files | `files` |
 //! | the table over files and hot rows | `provider` |
 //! | rows of the journal's tail | `hot` |
+//! | the lake as it was at a moment | `as_of` |
 //! | one row out of repeats, complements and revisions | `merge`, as a plan in `resolve` |
 //! | session and views | `session` |
 //! | SQL from users | `door` |
 
+mod as_of;
 mod door;
 mod error;
 mod files;
@@ -39,6 +41,7 @@ mod provider;
 mod resolve;
 mod session;
 
+pub use as_of::{AsOf, Moment};
 pub use door::{SqlLimits, SqlResult, sql};
 pub use error::QueryError;
 pub use resolve::{Keep, ResolveNode};

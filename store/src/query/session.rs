@@ -25,12 +25,16 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use url::Url;
 
+use super::as_of::{AsOf, Moment, RefusedTable};
 use super::error::QueryError;
 use super::hot::HotTail;
 use super::provider::{COMMIT_SEQ, LakeTable};
 use super::resolve::{Keep, ResolveNode, ResolvePlanner};
+use crate::error::StoreError;
+use crate::history::COMMITS;
 use crate::journal::JournalReader;
 use crate::lake::Lake;
+use crate::registry::registry_tables;
 use crate::schema;
 use crate::table::TableSnapshot;
 
@@ -47,8 +51,10 @@ static METADATA: LazyLock<Arc<FileMetadataCache>> = LazyLock::new(|| Arc::new(De
 pub struct ReadOptions {
     /// The journal's folder: rows that are durable and not committed yet are shown, too. `None`: committed rows only.
     pub journal: Option<PathBuf>,
-    /// Only rows of commits up to this one. Hot rows are left out then.
+    /// Only rows of commits up to this one. Hot rows are left out then. All other tables are as they are now.
     pub commit_seq: Option<i64>,
+    /// Every table as it was at this moment, in the stead of `commit_seq`. Hot rows are left out then.
+    pub as_of: Option<AsOf>,
     /// The most bytes that sorts, joins and aggregates may hold before they spill or fail.
     pub memory_bytes: usize,
     /// Streams that run at once; `None`: one for each core.
@@ -64,6 +70,7 @@ impl Default for ReadOptions {
         Self {
             journal: None,
             commit_seq: None,
+            as_of: None,
             memory_bytes: 1 << 30,
             target_partitions: None,
             filter_pushdown: false,
@@ -77,6 +84,7 @@ impl fmt::Debug for ReadOptions {
         f.debug_struct("ReadOptions")
             .field("journal", &self.journal)
             .field("commit_seq", &self.commit_seq)
+            .field("as_of", &self.as_of)
             .field("memory_bytes", &self.memory_bytes)
             .field("target_partitions", &self.target_partitions)
             .field("filter_pushdown", &self.filter_pushdown)
@@ -93,6 +101,8 @@ pub struct LakeSession {
     pub versions: BTreeMap<String, i64>,
     /// The newest journal position whose rows are shown; `None` when hot rows are not.
     pub journal_position: Option<u64>,
+    /// The moment that is shown, when one was asked for.
+    pub moment: Option<Moment>,
 }
 
 impl Lake {
@@ -112,38 +122,104 @@ impl Lake {
         // Tables first, the tail behind their positions after: the rows of a commit in between are still in the tail, so
         // they are shown, and once.
         let names = self.tables().await?;
-        let snapshots = futures::future::try_join_all(names.iter().map(|name| self.snapshot(name))).await?;
-        let tail = match (&options.journal, options.commit_seq) {
+        let mut snapshots = futures::future::try_join_all(names.iter().map(|name| self.snapshot(name))).await?;
+        let moment = match options.as_of {
+            Some(as_of) => Some(self.moment(as_of).await?),
+            None => None,
+        };
+        let pin = moment.map(|m| m.commit_seq).or(options.commit_seq);
+        let tail = match (&options.journal, pin) {
             (Some(dir), None) => read_tail(JournalReader::open(dir), &snapshots).await?,
             _ => None,
         };
         let context = new_context(self, &options)?;
         let mut versions = BTreeMap::new();
         let mut tables = HashMap::new();
-        for snapshot in &snapshots {
+        for snapshot in &mut snapshots {
+            let name = snapshot.name.clone();
+            let shown = Shown::of(snapshot, pin, moment);
+            if let (Shown::AsItWas, Some(moment)) = (&shown, moment) {
+                match self.as_it_was(&name, moment).await? {
+                    Ok(then) => *snapshot = then,
+                    Err(reason) => {
+                        let table = RefusedTable { schema: snapshot.schema.clone(), reason };
+                        context.register_table(name.as_str(), Arc::new(table))?;
+                        continue;
+                    }
+                }
+            }
             let hot = match &tail {
-                Some(tail) => tail.rows(&snapshot.name, snapshot.journal_position()).map_err(arrow_error)?,
+                Some(tail) => tail.rows(&name, snapshot.journal_position()).map_err(arrow_error)?,
                 None => None,
             };
             let store = ObjectStoreUrl::parse(STORE)?;
-            let base = Path::from_absolute_path(self.table_path(&snapshot.name)).map_err(object_error)?;
+            let base = Path::from_absolute_path(self.table_path(&name)).map_err(object_error)?;
             let table = Arc::new(LakeTable::new(snapshot, store, &base, hot)?);
-            let plan = LogicalPlanBuilder::scan(snapshot.name.as_str(), provider_as_source(table.clone()), None)?;
-            match options.commit_seq {
-                Some(pin) if snapshot.schema.index_of(COMMIT_SEQ).is_ok() => {
-                    let plan = plan.filter(col(COMMIT_SEQ).lt_eq(lit(pin)))?.build()?;
-                    context.register_table(snapshot.name.as_str(), Arc::new(ViewTable::new(plan.clone(), None)))?;
-                    tables.insert(snapshot.name.clone(), plan);
+            let plan = LogicalPlanBuilder::scan(name.as_str(), provider_as_source(table.clone()), None)?;
+            let plan = match &shown {
+                Shown::UpTo(column, last) => {
+                    let plan = plan.filter(col(*column).lt_eq(lit(*last)))?.build()?;
+                    context.register_table(name.as_str(), Arc::new(ViewTable::new(plan.clone(), None)))?;
+                    plan
                 }
-                _ => {
-                    context.register_table(snapshot.name.as_str(), table)?;
-                    tables.insert(snapshot.name.clone(), plan.build()?);
+                Shown::AsItIs | Shown::AsItWas => {
+                    context.register_table(name.as_str(), table)?;
+                    plan.build()?
                 }
-            }
-            versions.insert(snapshot.name.clone(), snapshot.version);
+            };
+            tables.insert(name.clone(), plan);
+            versions.insert(name, snapshot.version);
         }
         register_views(&context, &tables)?;
-        Ok(LakeSession { context, versions, journal_position: tail.map(|t| t.synced) })
+        Ok(LakeSession { context, versions, journal_position: tail.map(|t| t.synced), moment })
+    }
+
+    /// A table at a moment, or why it cannot be shown.
+    async fn as_it_was(&self, table: &str, moment: Moment) -> Result<Result<TableSnapshot, String>, QueryError> {
+        let Some(at) = moment.at else {
+            let seq = moment.commit_seq;
+            return Ok(Err(format!(
+                "when commit {seq} was made is not told any more, so table {table} of then is unknown"
+            )));
+        };
+        match self.snapshot_of(table, at).await {
+            Ok(snapshot) => Ok(Ok(snapshot)),
+            Err(StoreError::Refused { table, reason }) => Ok(Err(format!("table {table}: {reason}"))),
+            Err(e) => Err(e.into()),
+        }
+    }
+}
+
+/// Which rows of a table a session shows.
+#[derive(Debug)]
+enum Shown {
+    AsItIs,
+    /// Those whose value of this column is at most so much.
+    UpTo(&'static str, i64),
+    /// Those of the version of a moment.
+    AsItWas,
+}
+
+impl Shown {
+    fn of(snapshot: &TableSnapshot, pin: Option<i64>, moment: Option<Moment>) -> Self {
+        let name = snapshot.name.as_str();
+        let has = |column: &str| snapshot.schema.index_of(column).is_ok();
+        let Some(moment) = moment else {
+            return match pin {
+                Some(pin) if has(COMMIT_SEQ) => Self::UpTo(COMMIT_SEQ, pin),
+                _ => Self::AsItIs,
+            };
+        };
+        if schema::collected().iter().any(|spec| spec.name == name) {
+            return Self::UpTo(COMMIT_SEQ, moment.commit_seq);
+        }
+        match moment.revision {
+            _ if name == COMMITS => Self::AsItIs,
+            Some(revision) if registry_tables().iter().any(|spec| spec.name == name) => {
+                Self::UpTo("revision", revision)
+            }
+            _ => Self::AsItWas,
+        }
     }
 }
 

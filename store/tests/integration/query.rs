@@ -108,7 +108,7 @@ async fn text(context: &SessionContext, query: &str) -> String {
 }
 
 /// First column of each row.
-async fn list(context: &SessionContext, query: &str) -> Vec<String> {
+pub(crate) async fn list(context: &SessionContext, query: &str) -> Vec<String> {
     let batches = rows(context, query).await;
     let cell = |b: &RecordBatch, row| arrow::util::display::array_value_to_string(b.column(0), row).unwrap();
     batches.iter().flat_map(|b| (0..b.num_rows()).map(move |row| cell(b, row))).collect()
