@@ -1,7 +1,6 @@
 //! The collector against a real broker, where `METERLAKE_PEERS=1` says that one is installed.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use meterlake_config::{MqttBroker, MqttProtocol, Takeover};
@@ -194,8 +193,8 @@ async fn next_of(a: &mut Collector, b: &mut Collector) -> meterlake_ingest::Deli
     tokio::time::timeout(PATIENCE, either).await.expect("a delivery in time")
 }
 
-/// Which of the two ends with the session is the broker's to say; under load mosquitto does not always say it, and in 3.1.1
-/// there is no word for it.
+/// Which of the two ends with the session is the broker's to say. MQTT 3.1.1 has no word for it, and mosquitto 2.0.11 closes
+/// without one in MQTT 5, too: the two take turns. Brokers that say it are in `sessions`.
 async fn a_session_that_a_second_collector_takes_over_loses_nothing(protocol: MqttProtocol) {
     let Some(mosquitto) = Mosquitto::start().await else { return };
     let mut first = collect(speaking(protocol, mosquitto.port));
@@ -222,16 +221,6 @@ async fn a_session_that_a_second_collector_takes_over_loses_nothing(protocol: Mq
     }
     publisher.await.unwrap();
     arrived.check();
-    if protocol == MqttProtocol::V5 {
-        // Now that nothing else is under way its word arrives, and one of the two leaves the session to the other.
-        let stands_by = |collector: &Collector| collector.stats.standing_by.load(Ordering::Relaxed);
-        let settled = async {
-            while stands_by(&first) == stands_by(&second) {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, settled).await.expect("one stands by");
-    }
     for collector in [first, second] {
         assert_eq!(count(&collector.stats.sessions_lost), 0);
         collector.stopped().await.unwrap();
