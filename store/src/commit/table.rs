@@ -12,6 +12,10 @@ use crate::schema::commodity_of;
 use crate::table::{DataFile, JOURNAL_APP, TableSnapshot, TableSpec};
 use crate::write::{PartitionKey, data_file, file_schema, hash, off_worker};
 
+/// Rows that become columns at once: the same memory serves for the next, where all rows at once would be fresh pages that
+/// cost more to clear than to fill.
+const COLUMN_ROWS: usize = 12 * 1024;
+
 /// Rows that are kept, of whichever kind.
 enum Rows {
     Readings(Vec<readings::Kept>),
@@ -153,12 +157,19 @@ impl CommittedTable {
         let (spec, records) = (self.spec.clone(), records.clone());
         let file: EncodedFile = off_worker(move || {
             let schema = file_schema(&spec.schema, spec.partition_by);
-            let batch = match &rows {
-                Rows::Readings(kept) => readings::columns(&schema, spec.name, &records, kept, seq)?,
-                Rows::Others(kind, kept) => others::columns(&schema, spec.name, *kind, &records, kept, seq)?,
-            };
             let mut writer = FileWriter::new(spec.name, &schema, spec.sort_by, Effort::Open)?;
-            writer.write(&batch)?;
+            match &rows {
+                Rows::Readings(kept) => {
+                    for kept in kept.chunks(COLUMN_ROWS) {
+                        writer.write(&readings::columns(&schema, spec.name, &records, kept, seq)?)?;
+                    }
+                }
+                Rows::Others(kind, kept) => {
+                    for kept in kept.chunks(COLUMN_ROWS) {
+                        writer.write(&others::columns(&schema, spec.name, *kind, &records, kept, seq)?)?;
+                    }
+                }
+            }
             writer.finish()
         })
         .await?;
