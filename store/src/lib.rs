@@ -14,6 +14,7 @@ mod error;
 mod history;
 pub mod journal;
 mod lake;
+pub mod life;
 mod log;
 mod parquet_file;
 pub mod query;

@@ -7,7 +7,7 @@
 
 mod merge;
 mod tally;
-mod upkeep;
+pub(crate) mod upkeep;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

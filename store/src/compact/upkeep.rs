@@ -37,22 +37,42 @@ impl Lake {
     /// # Errors
     /// When the log cannot be read or written.
     pub async fn checkpoint(&self, table: &str) -> Result<bool, StoreError> {
+        self.checkpoint_as_of(table, Timestamp::now()).await
+    }
+
+    /// As [`Self::checkpoint`], at another present.
+    ///
+    /// # Errors
+    /// As [`Self::checkpoint`].
+    pub async fn checkpoint_as_of(&self, table: &str, now: Timestamp) -> Result<bool, StoreError> {
         let mut log = self.locked(table).await?;
         log.refresh().await?;
-        let version = log.state().version;
-        if version - last_checkpoint(&log).await? < CHECKPOINT_COMMITS {
+        let mut covered = last_checkpoint(&log).await?;
+        let due = log.state().version - covered >= CHECKPOINT_COMMITS;
+        let keep_from = now.plus_seconds(-seconds(LOG_KEEP)).micros();
+        // Also where no checkpoint is due: a table that seldom changes must not keep what was taken out of it.
+        if !due && !is_old_before(&log, covered, keep_from).await? {
             return Ok(false);
         }
         // What the clean-up removes must be told of elsewhere first.
         self.remember_commits(&log).await?;
-        let delta = |source| StoreError::delta(table, source);
-        let mut whole = DeltaTable::new(log.log_store().clone());
-        whole.load().await.map_err(delta)?;
-        create_checkpoint(&whole, None).await.map_err(delta)?;
-        let keep_from = Timestamp::now().plus_seconds(-seconds(LOG_KEEP)).micros().div_euclid(1000);
-        let covered = u64::try_from(version).unwrap_or(0);
-        cleanup_expired_logs_for(covered, log.log_store().as_ref(), keep_from, None).await.map_err(delta)?;
-        Ok(true)
+        if due {
+            covered = force_checkpoint(&log).await?;
+        }
+        if let Ok(covered) = u64::try_from(covered) {
+            let keep_from = keep_from.div_euclid(1000);
+            let cleaned = cleanup_expired_logs_for(covered, log.log_store().as_ref(), keep_from, None).await;
+            cleaned.map_err(|source| StoreError::delta(table, source))?;
+        }
+        Ok(due)
+    }
+
+    /// Whether the clock can be trusted with the age of rows.
+    pub(crate) async fn check_clock(&self, now: Timestamp) -> Result<(), StoreError> {
+        match clock_fault(self.commit_times().await?, now.unix_seconds(), seconds(FILE_KEEP)) {
+            Some(reason) => Err(StoreError::refused("(all)", format!("nothing is removed by age: {reason}"))),
+            None => Ok(()),
+        }
     }
 
     /// Removes files that left the table more than 7 days ago, and those that old that never were in it (what a crash
@@ -74,7 +94,7 @@ impl Lake {
         log.refresh().await?;
         let before = now.plus_seconds(-seconds(keep)).micros();
         let mut needed: HashSet<String> = log.state().files.iter().map(|f| f.path.clone()).collect();
-        needed.extend(recently_removed(&log, before).await?);
+        needed.extend(removed_since(&log, before).await?);
         let old = list_data(&log).await?.into_iter().filter(|object| {
             let path = object.location.as_ref();
             object.last_modified.timestamp_micros() < before && path.ends_with(".parquet") && !needed.contains(path)
@@ -128,8 +148,32 @@ async fn last_checkpoint(log: &Log) -> Result<i64, StoreError> {
     Ok(serde_json::from_slice::<LastCheckpoint>(&bytes).map_or(-1, |hint| hint.version))
 }
 
-/// Files that left the table at or after `before`.
-async fn recently_removed(log: &Log, before: i64) -> Result<Vec<String>, StoreError> {
+/// Whether the log has commits that a checkpoint covers and that are old enough to go.
+async fn is_old_before(log: &Log, covered: i64, keep_from: i64) -> Result<bool, StoreError> {
+    let prefix = Path::from("_delta_log");
+    let objects: Result<Vec<_>, _> = log.store().list(Some(&prefix)).try_collect().await;
+    let what = || format!("list the log of {}", log.state().name);
+    let objects = objects.map_err(|source| StoreError::storage(what(), source))?;
+    let version = |name: Option<&str>| name?.strip_suffix(".json")?.parse::<i64>().ok();
+    let old = |at: i64| at < keep_from;
+    Ok(objects.iter().any(|o| {
+        version(o.location.filename()).is_some_and(|v| v < covered) && old(o.last_modified.timestamp_micros())
+    }))
+}
+
+/// Writes a checkpoint of a log that is up to date; gives its version.
+pub(crate) async fn force_checkpoint(log: &Log) -> Result<i64, StoreError> {
+    let version = log.state().version;
+    let delta = |source| StoreError::delta(&log.state().name, source);
+    let mut whole = DeltaTable::new(log.log_store().clone());
+    whole.load().await.map_err(delta)?;
+    create_checkpoint(&whole, None).await.map_err(delta)?;
+    // Another may have committed since; then the checkpoint is of a later version, which covers this one too.
+    Ok(version)
+}
+
+/// Files that left the table at or after `before`, in microseconds.
+pub(crate) async fn removed_since(log: &Log, before: i64) -> Result<Vec<String>, StoreError> {
     let delta = |source| StoreError::delta(&log.state().name, source);
     let state = DeltaTableState::try_new(log.log_store().as_ref(), None).await.map_err(delta)?;
     let mut tombstones = state.all_tombstones(log.log_store().as_ref());

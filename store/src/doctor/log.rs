@@ -130,7 +130,12 @@ fn examine_files(path: &Path, snapshot: &TableSnapshot, depth: Depth, findings: 
             Ok(found) => format!("file {} has {} bytes, the log says {}", file.path, found.len(), file.size),
             Err(e) => format!("file {} with {} rows cannot be read: {e}", file.path, file.rows),
         };
-        let repair = "bring the file back from a copy; a derived table is made again by its job";
+        let whole = file.path.rsplit('/').next().is_some_and(|name| name.starts_with("whole-"));
+        let repair = if whole {
+            "`doctor --mend` takes it out of the table, and its job makes it again"
+        } else {
+            "bring the file back from a backup: nothing else has its rows"
+        };
         findings.push(unsafe_(&snapshot.name, message, repair));
     }
     if depth == Depth::Start {

@@ -8,7 +8,9 @@ use super::log::{BadTail, bad_tail};
 use crate::error::StoreError;
 use crate::journal::{JournalError, JournalReader, JournalWriter};
 use crate::lake::Lake;
+use crate::log::{AppStep, Change};
 use crate::schema;
+use crate::table::{DataFile, maintenance_app};
 
 /// One repair that was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,8 +67,43 @@ pub async fn mend(lake: &Path, journal: &Path) -> Result<Vec<Mended>, MendError>
             done.push(mend_log(lake, &table, &bad, &reader).await?);
         }
     }
+    // A lake of its own, since it must not remember what was there before.
+    let root = Lake::open(lake)?;
+    for table in root.tables().await? {
+        done.extend(mend_files(&root, &table).await?);
+    }
     done.extend(mend_journal(&root, journal, &reader).await?);
     Ok(done)
+}
+
+/// Files that a job made whole and that are missing or damaged leave the table, so that the job makes them again. Others
+/// hold rows that nothing brings back: they are left for a copy to be put in their place.
+async fn mend_files(lake: &Lake, table: &str) -> Result<Option<Mended>, MendError> {
+    let mut log = lake.locked(table).await?;
+    log.refresh().await?;
+    let dir = lake.table_path(table);
+    let made_again = |path: &str| path.rsplit('/').next().is_some_and(|name| name.starts_with("whole-"));
+    let is_bad = |f: &&DataFile| !fs::metadata(dir.join(&f.path)).is_ok_and(|m| m.len() == f.size);
+    let bad: Vec<String> =
+        log.state().files.iter().filter(is_bad).filter(|f| made_again(&f.path)).map(|f| f.path.clone()).collect();
+    if bad.is_empty() {
+        return Ok(None);
+    }
+    let app = maintenance_app(table);
+    let before = log.state().transactions.get(&app).copied();
+    let transaction = Some(AppStep { app, before, after: before.unwrap_or(0) + 1 });
+    let change = Change { operation: "FSCK", remove: bad.clone(), data_change: true, transaction, ..Change::default() };
+    log.commit(&change).await?;
+    // The log no longer names it; whoever wants to look at a damaged one finds it beside.
+    let there: Vec<PathBuf> = bad.iter().map(|path| dir.join(path)).filter(|path| path.exists()).collect();
+    for path in &there {
+        let aside = dir.join("_delta_log_aside");
+        let name = path.file_name().unwrap_or_default();
+        let moved = fs::create_dir_all(&aside).and_then(|()| rename(path, &aside.join(name)));
+        moved.map_err(|source| MendError::Move { path: path.clone(), source })?;
+    }
+    let action = format!("took {} out of the table, {} set aside; run its job again", bad.join(", "), there.len());
+    Ok(Some(Mended { subject: table.to_owned(), action }))
 }
 
 async fn mend_log(lake: &Path, table: &str, bad: &BadTail, reader: &JournalReader) -> Result<Mended, MendError> {

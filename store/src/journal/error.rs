@@ -93,7 +93,7 @@ impl JournalError {
         matches!(self, Self::NoSpace { .. })
     }
 
-    pub(super) fn io(what: &'static str, path: &Path, source: io::Error) -> Self {
+    pub(crate) fn io(what: &'static str, path: &Path, source: io::Error) -> Self {
         if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
             Self::NoSpace { file: path.to_owned(), source }
         } else {
@@ -101,12 +101,12 @@ impl JournalError {
         }
     }
 
-    pub(super) fn corrupt(file: &Path, offset: u64, reason: impl Into<String>) -> Self {
+    pub(crate) fn corrupt(file: &Path, offset: u64, reason: impl Into<String>) -> Self {
         Self::Corrupt { file: file.to_owned(), offset, reason: reason.into() }
     }
 
     /// The error and its causes in one line, for a log or for those who wait.
-    pub(super) fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         let mut line = self.to_string();
         let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {

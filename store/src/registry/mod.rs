@@ -101,6 +101,7 @@ impl Lake {
                 let batches = self.read_revision(&spec, revision).await?;
                 rows::decode(&spec, &batches, &mut registry)?;
             }
+            rows::leave_out_erased(&mut registry);
         }
         Ok(registry)
     }

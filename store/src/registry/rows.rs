@@ -17,6 +17,9 @@ use meterlake_model::{
 use crate::error::StoreError;
 use crate::table::TableSpec;
 
+/// Stands for a meter and a place whose row has not come.
+const NOBODY: &str = "?";
+
 /// The rows of one table, in its order.
 pub(crate) fn encode(spec: &TableSpec, registry: &Registry, revision: i64) -> Result<RecordBatch, StoreError> {
     let columns = match spec.name {
@@ -180,6 +183,11 @@ fn take(row: &Row<'_>, registry: &mut Registry) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Numbers without a row are of installations that were erased.
+pub(crate) fn leave_out_erased(registry: &mut Registry) {
+    registry.installations.retain(|i| i.meter_id.as_str() != NOBODY);
+}
+
 /// The installation of a number; its channels may come before itself.
 fn slot(installations: &mut Vec<Installation>, number: usize) -> Option<&mut Installation> {
     // Far more than any utility has: a number beyond is damage, not a reason to take all memory.
@@ -188,8 +196,8 @@ fn slot(installations: &mut Vec<Installation>, number: usize) -> Option<&mut Ins
     }
     while installations.len() <= number {
         let unknown = Installation {
-            meter_id: MeterId::new("?").ok()?,
-            usage_point_id: UsagePointId::new("?").ok()?,
+            meter_id: MeterId::new(NOBODY).ok()?,
+            usage_point_id: UsagePointId::new(NOBODY).ok()?,
             installed_at: None,
             removed_at: None,
             channels: Vec::new(),

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use meterlake_model::{Channel, MeterId, ReadingBatch, ReadingFlags, RowHeader, Timestamp};
 use meterlake_store::doctor::{Depth, Finding, MendError, Severity, examine, mend, refusal};
 use meterlake_store::journal::{JournalOptions, JournalReader, JournalWriter};
-use meterlake_store::{Committer, Lake};
+use meterlake_store::{Committer, Lake, PartitionKey, TableSpec, schema};
 use tempfile::TempDir;
 
 struct Place(TempDir);
@@ -155,6 +156,53 @@ async fn rule_11_files_that_are_missing_or_cut_are_named() {
     check_unsafe(&place.examine().await, "electricity_readings", "bytes, the log says");
     fs::remove_file(&first).unwrap();
     check_unsafe(&place.examine().await, "electricity_readings", &files[0].path);
+}
+
+/// A table that a job made: three partitions, one file each.
+async fn derived(lake: &Lake) -> TableSpec {
+    let fields = vec![schema::text("id"), schema::text("month")];
+    let spec = schema::spec("derived", fields, &["month"], &["id"]);
+    let partition = |month: &str| {
+        let column = |text: &str| -> ArrayRef { Arc::new(StringArray::from(vec![text])) };
+        let batch = RecordBatch::try_new(spec.schema.clone(), vec![column("a"), column(month)]).unwrap();
+        (PartitionKey::new([month]), vec![batch])
+    };
+    lake.replace(&spec, ["2026-01", "2026-02", "2026-03"].map(partition).into()).await.unwrap();
+    spec
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_11_lost_files_of_a_derived_table_are_taken_out_and_made_again_by_their_job() {
+    let place = Place::new(1).await;
+    derived(&place.lake()).await;
+    let before = place.lake().snapshot("derived").await.unwrap();
+    let at = |n: usize| place.lake_dir().join("derived").join(&before.files[n].path);
+    fs::remove_file(at(0)).unwrap();
+    fs::write(at(1), b"PAR1").unwrap();
+    check_unsafe(&place.examine().await, "derived", &before.files[0].path);
+    let mended = mend(&place.lake_dir(), &place.journal_dir()).await.unwrap();
+    assert_eq!(mended.len(), 1, "{mended:?}");
+    assert!(mended[0].action.contains("1 set aside; run its job again"), "{mended:?}");
+    let aside: Vec<_> = fs::read_dir(place.lake_dir().join("derived/_delta_log_aside")).unwrap().collect();
+    assert_eq!(aside.len(), 1, "nothing is deleted");
+    assert_eq!(place.examine().await, []);
+    assert_eq!(place.lake().snapshot("derived").await.unwrap().files, before.files[2..]);
+    derived(&place.lake()).await;
+    assert_eq!(place.lake().snapshot("derived").await.unwrap().files, before.files);
+    assert_eq!(place.examine().await, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_11_a_mend_leaves_lost_readings_for_a_copy_to_be_put_in_their_place() {
+    let place = Place::new(2).await;
+    let files = place.lake().snapshot("electricity_readings").await.unwrap().files;
+    let first = place.table().join(&files[0].path);
+    let bytes = fs::read(&first).unwrap();
+    fs::remove_file(&first).unwrap();
+    assert_eq!(mend(&place.lake_dir(), &place.journal_dir()).await.unwrap(), []);
+    check_unsafe(&place.examine().await, "electricity_readings", &files[0].path);
+    fs::write(&first, bytes).unwrap();
+    assert_eq!(place.examine().await, []);
 }
 
 #[tokio::test(flavor = "multi_thread")]

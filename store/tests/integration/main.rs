@@ -9,5 +9,6 @@ mod doctor;
 mod faults;
 mod growth;
 mod lake;
+mod life;
 mod query;
 mod registry;
