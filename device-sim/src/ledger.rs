@@ -1,5 +1,5 @@
 //! The ledger: what was sent and what the broker acknowledged, in a file of its own that outlives every crash of the
-//! product. Its checker finds what was lost, doubled, invented or changed on the way.
+//! product. The checker in `meterlake_model::ledger` finds what was lost, doubled, invented or changed on the way.
 //!
 //! The file is text, one line a fact; between the fields is a tab (shown as a blank here):
 //!
@@ -13,15 +13,13 @@
 //! line for each of them under the same number. A last line without its end was being written when the simulator died
 //! and does not count: the message was not handed to the network before its lines were.
 
-mod check;
 mod read;
 
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-pub use check::{Checked, Faults, KeyValue, TableValue, check};
-pub use read::{LedgerContents, SentValue};
+pub use read::LedgerContents;
 
 use crate::error::SimError;
 use crate::message::{Message, MessageKind};

@@ -19,6 +19,7 @@ mod decimal;
 mod directory;
 mod event;
 mod id;
+pub mod ledger;
 mod quality;
 pub mod registry;
 mod time;

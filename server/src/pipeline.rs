@@ -120,7 +120,8 @@ fn journal_options(config: &CollectConfig) -> JournalOptions {
 }
 
 fn group_sync(config: &CollectConfig) -> GroupSync {
-    GroupSync { max_delay: config.sync_delay, max_bytes: usize::try_from(config.sync_bytes).unwrap_or(usize::MAX) }
+    let max_bytes = usize::try_from(config.sync_bytes).unwrap_or(usize::MAX);
+    GroupSync { max_delay: config.sync_delay, max_bytes, ..GroupSync::default() }
 }
 
 /// Commits what is in the journal and not yet in every table; returns the position that all tables hold.

@@ -5,12 +5,13 @@
 //! a name never shows before its bytes are durable. Reading and listing are left to `LocalFileSystem`, which hides the
 //! staging files (`name#1`) that a crash may leave.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::ops::Range;
 use std::path::{Path as FilePath, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -23,6 +24,9 @@ use object_store::{
 };
 
 const STORE: &str = "durable local file system";
+/// Directories above a file that may be new: the partition or log, the table, the lake and the one that holds it. A
+/// table of two partition columns has one more.
+const LEVELS: usize = 5;
 
 /// How a file and a directory are brought to disk. A seam, so that tests can count and fail.
 pub trait DiskSync: fmt::Debug + Send + Sync + 'static {
@@ -58,6 +62,8 @@ impl DiskSync for SystemSync {
 pub struct DurableFileSystem {
     inner: Arc<LocalFileSystem>,
     sync: Arc<dyn DiskSync>,
+    /// Directories whose names this process has seen to disk.
+    settled: Arc<Mutex<HashSet<PathBuf>>>,
 }
 
 impl Default for DurableFileSystem {
@@ -69,7 +75,60 @@ impl Default for DurableFileSystem {
 impl DurableFileSystem {
     /// With other calls than the system's own.
     pub fn with_sync(sync: Arc<dyn DiskSync>) -> Self {
-        Self { inner: Arc::new(LocalFileSystem::new()), sync }
+        Self { inner: Arc::new(LocalFileSystem::new()), sync, settled: Arc::default() }
+    }
+
+    /// Creates a directory and those above it where they are missing, each durable in its parent. One that is there may
+    /// have been made by a process that died before its name was durable: each process sees to it once, as many levels
+    /// up as a lake has.
+    fn settle(&self, directory: &FilePath, levels: usize) -> Result<()> {
+        let is_settled = || self.settled.lock().is_ok_and(|settled| settled.contains(directory));
+        let Some(parent) = directory.parent().filter(|_| levels > 0 && !is_settled()) else { return Ok(()) };
+        self.settle(parent, levels - 1)?;
+        match std::fs::create_dir(directory) {
+            Err(e) if !directory.is_dir() => return Err(failed(directory, "created", e)),
+            _ => {}
+        }
+        match self.sync.directory(parent) {
+            // What we may not even read is none of ours: it was there before us.
+            Err(e) if e.kind() != ErrorKind::PermissionDenied => return Err(failed(parent, "synced", e)),
+            _ => {}
+        }
+        if let Ok(mut settled) = self.settled.lock() {
+            settled.insert(directory.to_owned());
+        }
+        Ok(())
+    }
+
+    fn put_now(&self, path: &FilePath, payload: &PutPayload, replace: bool) -> Result<()> {
+        let sync = self.sync.as_ref();
+        if let Some(parent) = path.parent() {
+            self.settle(parent, LEVELS)?;
+        }
+        let (mut file, staging) = stage(path)?;
+        let written = (|| {
+            for part in payload {
+                file.write_all(part).map_err(|e| failed(&staging, "written", e))?;
+            }
+            sync.file(&file).map_err(|e| failed(&staging, "synced", e))?;
+            drop(file);
+            if replace {
+                std::fs::rename(&staging, path).map_err(|e| failed(path, "replaced", e))
+            } else {
+                std::fs::hard_link(&staging, path).map_err(|e| match e.kind() {
+                    ErrorKind::AlreadyExists => {
+                        Error::AlreadyExists { path: path.display().to_string(), source: Box::new(e) }
+                    }
+                    _ => failed(path, "created", e),
+                })
+            }
+        })();
+        if written.is_err() || !replace {
+            // What stays of it is hidden from every listing, so a failure here harms nobody.
+            let _ = std::fs::remove_file(&staging);
+        }
+        written?;
+        sync_parent(sync, path)
     }
 
     async fn sync_in_place(&self, location: &Path) -> Result<()> {
@@ -104,8 +163,8 @@ impl ObjectStore for DurableFileSystem {
             }
         };
         let path = self.inner.path_to_filesystem(location)?;
-        let sync = self.sync.clone();
-        blocking(move || put(sync.as_ref(), &path, &payload, replace)).await?;
+        let this = self.clone();
+        blocking(move || this.put_now(&path, &payload, replace)).await?;
         Ok(PutResult { e_tag: None, version: None })
     }
 
@@ -174,35 +233,8 @@ impl MultipartUpload for DurableUpload {
     }
 }
 
-fn put(sync: &dyn DiskSync, path: &FilePath, payload: &PutPayload, replace: bool) -> Result<()> {
-    let (mut file, staging) = stage(sync, path)?;
-    let written = (|| {
-        for part in payload {
-            file.write_all(part).map_err(|e| failed(&staging, "written", e))?;
-        }
-        sync.file(&file).map_err(|e| failed(&staging, "synced", e))?;
-        drop(file);
-        if replace {
-            std::fs::rename(&staging, path).map_err(|e| failed(path, "replaced", e))
-        } else {
-            std::fs::hard_link(&staging, path).map_err(|e| match e.kind() {
-                ErrorKind::AlreadyExists => {
-                    Error::AlreadyExists { path: path.display().to_string(), source: Box::new(e) }
-                }
-                _ => failed(path, "created", e),
-            })
-        }
-    })();
-    if written.is_err() || !replace {
-        // What stays of it is hidden from every listing, so a failure here harms nobody.
-        let _ = std::fs::remove_file(&staging);
-    }
-    written?;
-    sync_parent(sync, path)
-}
-
 /// A new file beside `path`, hidden from listings.
-fn stage(sync: &dyn DiskSync, path: &FilePath) -> Result<(File, PathBuf)> {
+fn stage(path: &FilePath) -> Result<(File, PathBuf)> {
     let mut number = 1_u32;
     loop {
         let mut staging = path.as_os_str().to_owned();
@@ -211,22 +243,8 @@ fn stage(sync: &dyn DiskSync, path: &FilePath) -> Result<(File, PathBuf)> {
         match OpenOptions::new().write(true).create_new(true).open(&staging) {
             Ok(file) => return Ok((file, staging)),
             Err(e) if e.kind() == ErrorKind::AlreadyExists => number += 1,
-            Err(e) if e.kind() == ErrorKind::NotFound => create_parents(sync, path)?,
             Err(e) => return Err(failed(&staging, "created", e)),
         }
-    }
-}
-
-/// Creates missing directories from the top down, each durable in its parent.
-fn create_parents(sync: &dyn DiskSync, path: &FilePath) -> Result<()> {
-    let Some(parent) = path.parent() else { return Ok(()) };
-    if parent.is_dir() {
-        return Ok(());
-    }
-    create_parents(sync, parent)?;
-    match std::fs::create_dir(parent) {
-        Err(e) if e.kind() != ErrorKind::AlreadyExists => Err(failed(parent, "created", e)),
-        _ => sync_parent(sync, parent),
     }
 }
 
@@ -262,23 +280,27 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 mod tests {
     use super::*;
     use object_store::ObjectStoreExt as _;
-    use std::sync::Mutex;
 
-    /// Notes every sync, and fails from the `fail_at`th on.
+    /// Notes every sync, and fails those from `fail_at` on.
     #[derive(Debug, Default)]
     struct Noted {
         calls: Mutex<Vec<String>>,
-        fail_at: Option<usize>,
+        fail_at: Mutex<Option<usize>>,
     }
 
     impl Noted {
         fn note(&self, what: String) -> io::Result<()> {
             let mut calls = self.calls.lock().unwrap();
             calls.push(what);
-            match self.fail_at {
+            match *self.fail_at.lock().unwrap() {
                 Some(n) if calls.len() >= n => Err(io::Error::other("the disk is gone")),
                 _ => Ok(()),
             }
+        }
+
+        /// What was noted since the last time.
+        fn taken(&self) -> Vec<String> {
+            std::mem::take(&mut self.calls.lock().unwrap())
         }
     }
 
@@ -307,8 +329,18 @@ mod tests {
         let store = DurableFileSystem::with_sync(noted.clone());
         store.put_opts(&at(dir.path(), "a/b/one"), "hello".into(), create()).await.unwrap();
         let root = format!("directory {}", dir.path().file_name().unwrap().display());
-        assert_eq!(*noted.calls.lock().unwrap(), [root.as_str(), "directory a", "file of 5 bytes", "directory b"]);
-        assert_eq!(std::fs::read_dir(dir.path().join("a/b")).unwrap().count(), 1, "no staging file stays");
+        let calls = noted.taken();
+        // Whoever made the folder itself may have died before its name was durable, too.
+        assert!(calls.len() > 4, "{calls:?}");
+        assert_eq!(calls[calls.len() - 4..], [root.as_str(), "directory a", "file of 5 bytes", "directory b"]);
+        store.put_opts(&at(dir.path(), "a/b/two"), "hello".into(), create()).await.unwrap();
+        assert_eq!(noted.taken(), ["file of 5 bytes", "directory b"], "once is enough");
+        // The next process knows nothing of it.
+        let next = Arc::new(Noted::default());
+        let store = DurableFileSystem::with_sync(next.clone());
+        store.put_opts(&at(dir.path(), "a/b/three"), "hello".into(), create()).await.unwrap();
+        assert_eq!(next.taken(), calls);
+        assert_eq!(std::fs::read_dir(dir.path().join("a/b")).unwrap().count(), 3, "no staging file stays");
     }
 
     #[tokio::test]
@@ -329,8 +361,11 @@ mod tests {
     async fn a_failed_sync_is_an_error_and_before_the_name_shows_nothing_is_there() {
         for (fail_at, shown) in [(1, false), (2, true)] {
             let dir = tempfile::tempdir().unwrap();
-            let noted = Arc::new(Noted { fail_at: Some(fail_at), ..Noted::default() });
-            let store = DurableFileSystem::with_sync(noted);
+            let noted = Arc::new(Noted::default());
+            let store = DurableFileSystem::with_sync(noted.clone());
+            store.put(&at(dir.path(), "zero"), "hello".into()).await.unwrap();
+            noted.taken();
+            *noted.fail_at.lock().unwrap() = Some(fail_at);
             let result = store.put_opts(&at(dir.path(), "one"), "hello".into(), create()).await;
             assert!(result.unwrap_err().to_string().contains("the disk is gone"));
             assert_eq!(dir.path().join("one").exists(), shown);
@@ -343,16 +378,15 @@ mod tests {
         let noted = Arc::new(Noted::default());
         let store = DurableFileSystem::with_sync(noted.clone());
         let (one, two, three) = (at(dir.path(), "one"), at(dir.path(), "two"), at(dir.path(), "three"));
-        let count = || noted.calls.lock().unwrap().len();
         store.put(&one, "hello".into()).await.unwrap();
-        assert_eq!(count(), 2);
+        noted.taken();
         store.copy(&one, &two).await.unwrap();
-        assert_eq!(count(), 4);
+        assert_eq!(noted.taken().len(), 2);
         store.rename(&two, &three).await.unwrap();
-        assert_eq!(count(), 6);
+        assert_eq!(noted.taken().len(), 2);
         let mut upload = store.put_multipart(&two).await.unwrap();
         upload.put_part("part".into()).await.unwrap();
         upload.complete().await.unwrap();
-        assert_eq!(count(), 8);
+        assert_eq!(noted.taken().len(), 2);
     }
 }

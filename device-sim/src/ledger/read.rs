@@ -1,37 +1,24 @@
 //! Reads a ledger back.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
+use meterlake_model::ledger::{Checked, Ledger, TableValue};
 use meterlake_model::{Channel, MeterId, Timestamp};
 
 use super::HEADER;
 use crate::error::SimError;
 
-/// One value that was sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SentValue {
-    /// In units of 10^-scale of its channel.
-    pub value: i64,
-    /// Whether the broker acknowledged a message that said it.
-    pub acknowledged: bool,
-}
-
-/// Key of a value: number of the meter in the ledger, time, channel.
-pub(super) type Key = (u32, Timestamp, Channel);
+/// Key of a value.
+type Key = (MeterId, Timestamp, Channel);
 
 /// What a ledger says, by meter, time and channel.
 #[derive(Debug, Default, Clone)]
 pub struct LedgerContents {
-    pub(super) meters: HashMap<MeterId, u32>,
-    /// The first value under a key.
-    pub(super) values: HashMap<Key, SentValue>,
-    /// Other values under the same keys: few.
-    pub(super) others: HashMap<Key, Vec<SentValue>>,
-    /// How many different rows a meter sent for one time, where there are several.
-    rows: HashMap<(u32, Timestamp), u64>,
+    said: Ledger,
+    meters: HashSet<MeterId>,
     messages: u64,
     acknowledged: u64,
 }
@@ -80,12 +67,12 @@ impl LedgerContents {
 
     /// Different values that were sent: conflicting ones under one key count each.
     pub fn values(&self) -> usize {
-        self.values.len() + self.others.values().map(Vec::len).sum::<usize>()
+        self.said.values()
     }
 
-    /// How many different rows a meter sent for one time.
-    pub(super) fn rows_at(&self, meter: u32, ts: Timestamp) -> u64 {
-        self.rows.get(&(meter, ts)).copied().unwrap_or(1)
+    /// Compares with what the tables hold, see [`Ledger::check`].
+    pub fn check(&self, table: impl IntoIterator<Item = TableValue>) -> Checked {
+        self.said.check(table)
     }
 
     fn take(&mut self, fact: &str, open: &mut Open) -> Result<(), String> {
@@ -96,8 +83,8 @@ impl LedgerContents {
                 // Messages that nobody can read have no lines of their own.
                 let Some(values) = open.remove(&number(fields.next())?) else { return Ok(()) };
                 self.acknowledged += 1;
-                for (key, value) in values {
-                    self.note(key, SentValue { value, acknowledged: true });
+                for ((meter, ts, channel), value) in values {
+                    self.said.note(&meter, ts, channel, value, true);
                 }
                 Ok(())
             }
@@ -108,14 +95,7 @@ impl LedgerContents {
     fn sent<'t>(&mut self, mut fields: impl Iterator<Item = &'t str>, open: &mut Open) -> Result<(), String> {
         let message = number(fields.next())?;
         let meter = fields.next().ok_or("no meter")?;
-        let next = u32::try_from(self.meters.len()).map_err(|_| "too many meters")?;
-        let meter = match self.meters.get(meter) {
-            Some(known) => *known,
-            None => {
-                self.meters.insert(MeterId::new(meter).map_err(|e| e.to_string())?, next);
-                next
-            }
-        };
+        let meter = self.meter(meter)?;
         let micros = fields.next().and_then(|f| f.parse().ok()).ok_or("no time")?;
         let ts = Timestamp::from_micros(micros).map_err(|e| e.to_string())?;
         let messages = &mut self.messages;
@@ -128,31 +108,23 @@ impl LedgerContents {
             let (name, value) = field.split_once('=').ok_or_else(|| format!("`{field}` is no value"))?;
             let channel = Channel::by_name(name).ok_or_else(|| format!("`{name}` is no channel"))?;
             let value = value.parse().map_err(|_| format!("`{value}` is no value of {name}"))?;
-            keys.push(((meter, ts, channel), value));
+            keys.push(((meter.clone(), ts, channel), value));
         }
         entry.extend_from_slice(&keys);
-        for (key, value) in keys {
-            self.note(key, SentValue { value, acknowledged: false });
+        for ((meter, ts, channel), value) in keys {
+            self.said.note(&meter, ts, channel, value, false);
         }
         Ok(())
     }
 
-    /// Adds a value under a key, or what is new about it.
-    fn note(&mut self, key: Key, said: SentValue) {
-        let first = self.values.entry(key).or_insert(said);
-        if first.value == said.value {
-            first.acknowledged |= said.acknowledged;
-            return;
+    /// The identifier, one shared text for each meter.
+    fn meter(&mut self, text: &str) -> Result<MeterId, String> {
+        if let Some(known) = self.meters.get(text) {
+            return Ok(known.clone());
         }
-        let others = self.others.entry(key).or_default();
-        match others.iter_mut().find(|o| o.value == said.value) {
-            Some(known) => known.acknowledged |= said.acknowledged,
-            None => {
-                others.push(said);
-                let rows = self.rows.entry((key.0, key.1)).or_insert(1);
-                *rows = (*rows).max(1 + others.len() as u64);
-            }
-        }
+        let meter = MeterId::new(text).map_err(|e| e.to_string())?;
+        self.meters.insert(meter.clone());
+        Ok(meter)
     }
 }
 

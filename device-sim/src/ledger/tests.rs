@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use meterlake_model::ledger::TableValue;
 use meterlake_model::{Channel, MeterId, Timestamp};
 
 use super::*;
@@ -43,8 +44,8 @@ fn a_table_with_all_that_was_acknowledged_is_good_with_or_without_the_rest() {
     let (_folder, ledger) = ledger();
     assert_eq!((ledger.messages(), ledger.acknowledged(), ledger.values()), (4, 3, 8));
     let good = || table("a", 100, [100, 2300]).chain(table("a", 200, [200, 2300])).chain(table("b", 100, [100, 2300]));
-    assert!(check(&ledger, good()).is_good());
-    let all = check(&ledger, good().chain(table("b", 200, [200, 2300])));
+    assert!(ledger.check(good()).is_good());
+    let all = ledger.check(good().chain(table("b", 200, [200, 2300])));
     assert!(all.is_good());
     assert_eq!((all.acknowledged, all.in_table), (6, 8));
 }
@@ -57,7 +58,7 @@ fn each_planted_fault_is_found_as_what_it_is() {
         .chain(table("a", 200, [200, 2299]))
         .chain(table("c", 100, [1, 2300]))
         .chain(table("b", 300, [1, 2300]));
-    let checked = check(&ledger, rows);
+    let checked = ledger.check(rows);
     assert_eq!(checked.doubled.count, 2);
     assert_eq!(checked.differing.count, 1);
     assert_eq!(checked.differing.examples[0].value, 2299);
@@ -78,11 +79,11 @@ fn a_contradicting_value_is_expected_beside_the_first() {
     }
     let ledger = LedgerContents::read(&path).unwrap();
     let both = || table("a", 100, [100, 2300]).chain(table("a", 100, [107, 2300]));
-    let checked = check(&ledger, both());
+    let checked = ledger.check(both());
     assert!(checked.is_good(), "{checked}");
-    let one = check(&ledger, both().take(2));
+    let one = ledger.check(both().take(2));
     assert_eq!((one.lost.count, one.lost.examples[0].value), (1, 107));
-    let three = check(&ledger, both().chain(table("a", 100, [107, 2300])));
+    let three = ledger.check(both().chain(table("a", 100, [107, 2300])));
     assert_eq!(three.doubled.count, 2);
 }
 

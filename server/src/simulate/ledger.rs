@@ -8,7 +8,8 @@ use arrow::array::{Array, Decimal128Array, RecordBatch, StringArray, TimestampMi
 use clap::Args;
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
-use meterlake_device_sim::ledger::{LedgerContents, TableValue, check};
+use meterlake_device_sim::ledger::LedgerContents;
+use meterlake_model::ledger::TableValue;
 use meterlake_model::{Channel, Commodity, MeterId, Timestamp};
 use meterlake_store::query::ReadOptions;
 use meterlake_store::schema::readings_name;
@@ -39,7 +40,7 @@ pub(super) async fn run(global: &Global, args: &CheckLedgerArgs) -> anyhow::Resu
     for commodity in Commodity::ALL {
         read(&session, commodity, &mut values).await?;
     }
-    let checked = check(&ledger, values);
+    let checked = ledger.check(values);
     spinner.finish_and_clear();
     println!("{checked}");
     Ok(if checked.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

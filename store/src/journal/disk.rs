@@ -8,24 +8,49 @@ use std::path::Path;
 use rustix::fs::FallocateFlags;
 
 /// A file that the journal writes.
-pub(super) trait SegmentFile: Send {
+///
+/// Errors are those of the operating system; the journal tells a full disk by their kind.
+pub trait SegmentFile: Send {
     /// Writes at an offset; may write less than given.
+    ///
+    /// # Errors
+    /// When the system refuses.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
     /// Forces data, and what is needed to find it, to the device.
+    ///
+    /// # Errors
+    /// When the system refuses.
     fn sync_data(&self) -> io::Result<()>;
     /// Cuts at `keep`, then reserves zeros up to `len`.
+    ///
+    /// # Errors
+    /// When the system refuses.
     fn cut(&self, keep: u64, len: u64) -> io::Result<()>;
 }
 
 /// A file system.
-pub(super) trait Disk: Send {
+///
+/// Errors are those of the operating system; the journal tells a full disk by their kind.
+pub trait Disk: Send {
     /// Creates a file that must not exist yet, with `len` bytes of zeros reserved.
+    ///
+    /// # Errors
+    /// When the system refuses.
     fn create(&self, path: &Path, len: u64) -> io::Result<Box<dyn SegmentFile>>;
     /// Opens a file for writing, creating it when absent.
+    ///
+    /// # Errors
+    /// When the system refuses.
     fn open(&self, path: &Path) -> io::Result<Box<dyn SegmentFile>>;
     /// Removes a file.
+    ///
+    /// # Errors
+    /// When the system refuses.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Forces the entries of a folder to the device.
+    ///
+    /// # Errors
+    /// When the system refuses.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 }
 
@@ -46,7 +71,8 @@ pub(super) fn write_all_at(file: &dyn SegmentFile, mut bytes: &[u8], mut offset:
 }
 
 /// The local file system.
-pub(super) struct LocalDisk;
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LocalDisk;
 
 impl Disk for LocalDisk {
     fn create(&self, path: &Path, len: u64) -> io::Result<Box<dyn SegmentFile>> {

@@ -20,18 +20,18 @@ pub struct GroupSync {
     pub max_delay: Duration,
     /// Bytes of the group.
     pub max_bytes: usize,
+    /// Between two looks whether a full disk has room again.
+    pub space_retry: Duration,
 }
 
 impl Default for GroupSync {
     fn default() -> Self {
-        Self { max_delay: Duration::from_millis(1), max_bytes: 1 << 20 }
+        Self { max_delay: Duration::from_millis(1), max_bytes: 1 << 20, space_retry: Duration::from_millis(500) }
     }
 }
 
 /// What waits to be synced may take this many bytes; then callers wait.
 const QUEUE_BYTES: usize = 64 << 20;
-/// Between two looks whether there is room again.
-const SPACE_RETRY: Duration = Duration::from_millis(500);
 
 /// Counters for metrics.
 #[derive(Debug, Default)]
@@ -250,7 +250,7 @@ impl Worker {
             if self.stop.load(Ordering::Acquire) {
                 return Err(error);
             }
-            std::thread::park_timeout(SPACE_RETRY);
+            std::thread::park_timeout(self.group.space_retry);
         }
     }
 }

@@ -47,6 +47,7 @@ mod faults;
 mod tests;
 
 pub use codec::EncodedBatch;
+pub use disk::{Disk, LocalDisk, SegmentFile};
 pub use error::JournalError;
 pub use handle::{GroupSync, JournalHandle, JournalStats};
 pub use reader::{JournalReader, Tail, Verified};

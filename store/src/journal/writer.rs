@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -94,7 +95,11 @@ impl JournalWriter {
         Self::open_on(Box::new(LocalDisk), options)
     }
 
-    pub(super) fn open_on(disk: Box<dyn Disk>, options: JournalOptions) -> Result<(Self, Recovery), JournalError> {
+    /// As [`Self::open`], over another file system: for tests that lose power or fail.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_on(disk: Box<dyn Disk>, options: JournalOptions) -> Result<(Self, Recovery), JournalError> {
         let dir = options.dir.as_path();
         let lock = lock(dir)?;
         let published = synced::read(dir)?.unwrap_or(0);
@@ -142,9 +147,15 @@ impl JournalWriter {
     fn reopen(&mut self, newest: u64, published: u64) -> Result<Option<Cut>, JournalError> {
         let mut scanner = Scanner::open(&self.options.dir, newest)?;
         let mut cut = None;
+        let mut known_synced = 0;
         loop {
             let reason = match scanner.step()? {
-                Step::Record { .. } => continue,
+                Step::Record { position, .. } => {
+                    if position <= published {
+                        known_synced = scanner.offset();
+                    }
+                    continue;
+                }
                 Step::End => None,
                 Step::Bad(reason) => Some(reason),
             };
@@ -164,7 +175,9 @@ impl JournalWriter {
         let len = self.options.segment_bytes.max(written);
         let file = self.disk.open(&path).map_err(|e| JournalError::io("open", &path, e))?;
         file.cut(written, len).map_err(|e| JournalError::io("cut", &path, e))?;
-        // What was read may be in memory only, if the process and not the machine went down.
+        // What was read may be in memory only, if the process and not the machine went down; and if it went down for a
+        // failed sync, then the system may take it for written. What is written again is synced for certain.
+        write_again(&path, &*file, known_synced, written)?;
         file.sync_data().map_err(|e| JournalError::io("sync", &path, e))?;
         let dir = &self.options.dir;
         self.disk.sync_dir(dir).map_err(|e| JournalError::io("sync folder", dir, e))?;
@@ -324,8 +337,13 @@ impl JournalWriter {
                 Ok(())
             }
             Err(error) => {
-                let removed = self.disk.remove(&path);
-                if removed.is_err_and(|e| e.kind() != io::ErrorKind::NotFound) {
+                // Durably away, or else a power cut might bring it back beside what is written meanwhile.
+                let removed = match self.disk.remove(&path) {
+                    Ok(()) => self.disk.sync_dir(&self.options.dir),
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+                    failed => failed,
+                };
+                if removed.is_err() {
                     return Err(self.poison(error));
                 }
                 Err(self.poison_unless_retryable(error))
@@ -351,6 +369,21 @@ impl JournalWriter {
         // Never the error itself: it may look as if it could be tried again.
         JournalError::Poisoned { reason }
     }
+}
+
+/// Writes a part of a file over itself.
+fn write_again(path: &Path, file: &dyn SegmentFile, from: u64, to: u64) -> Result<(), JournalError> {
+    let source = File::open(path).map_err(|e| JournalError::io("open", path, e))?;
+    let mut buffer = vec![0; 1 << 16];
+    let mut at = from;
+    while at < to {
+        let len = usize::try_from(to - at).map_or(buffer.len(), |left| left.min(buffer.len()));
+        let Some(part) = buffer.get_mut(..len) else { break };
+        source.read_exact_at(part, at).map_err(|e| JournalError::io("read", path, e))?;
+        write_all_at(file, part, at).map_err(|e| JournalError::io("write", path, e))?;
+        at += len as u64;
+    }
+    Ok(())
 }
 
 fn seconds_since_1970() -> i64 {

@@ -130,16 +130,27 @@ pub(crate) fn record(rows: &[Said<'_>]) -> Arc<ReadingBatch> {
 
 /// The rows of all files, file by file, as readers see them.
 pub(crate) fn batches(lake: &Lake, found: &TableSnapshot) -> Vec<RecordBatch> {
+    read_batches(lake, found).unwrap()
+}
+
+/// As [`batches`]; an error says which file is not what the log says.
+pub(crate) fn read_batches(lake: &Lake, found: &TableSnapshot) -> std::result::Result<Vec<RecordBatch>, String> {
     let mut all = Vec::new();
     for file in &found.files {
-        let bytes = Bytes::from(std::fs::read(lake.table_path(&found.name).join(&file.path)).unwrap());
-        assert_eq!(bytes.len() as u64, file.size);
-        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap().build().unwrap();
-        let read: Vec<_> = reader.map(|b| b.unwrap()).collect();
-        assert_eq!(read.iter().map(|b| b.num_rows() as u64).sum::<u64>(), file.rows);
+        let said = |e: &dyn fmt::Display| format!("{} version {}, file {}: {e}", found.name, found.version, file.path);
+        let bytes = Bytes::from(std::fs::read(lake.table_path(&found.name).join(&file.path)).map_err(|e| said(&e))?);
+        if bytes.len() as u64 != file.size {
+            return Err(said(&format!("{} bytes instead of {}", bytes.len(), file.size)));
+        }
+        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).and_then(|b| b.build()).map_err(|e| said(&e))?;
+        let read = reader.collect::<std::result::Result<Vec<_>, _>>().map_err(|e| said(&e))?;
+        let rows = read.iter().map(|b| b.num_rows() as u64).sum::<u64>();
+        if rows != file.rows {
+            return Err(said(&format!("{rows} rows instead of {}", file.rows)));
+        }
         all.extend(read);
     }
-    all
+    Ok(all)
 }
 
 /// One row of electricity: meter, seconds, revision, flags, values by column name.

@@ -12,3 +12,4 @@ mod lake;
 mod life;
 mod query;
 mod registry;
+mod simulation;

@@ -113,7 +113,9 @@ async fn rule_11_after_a_failed_sync_every_waiting_append_is_refused() {
     let dir = TempDir::new().unwrap();
     let disk = FaultyDisk::new(Fault::Sync, 6);
     let (writer, _) = JournalWriter::open_on(Box::new(disk.clone()), options(dir.path())).unwrap();
-    let handle = JournalHandle::spawn(writer, GroupSync { max_delay: Duration::ZERO, max_bytes: 1 }).unwrap();
+    let handle =
+        JournalHandle::spawn(writer, GroupSync { max_delay: Duration::ZERO, max_bytes: 1, ..GroupSync::default() })
+            .unwrap();
     let mut acknowledged = 0;
     for i in 1..=20 {
         match handle.append(Arc::new(batch(i))).await {
