@@ -57,9 +57,9 @@ pub async fn collect(
 
     // What the journal holds and the tables do not, after a crash.
     let mut committer = Committer::open(&lake).await.context("cannot open the reading tables")?;
-    let committed = catch_up(&config.collect, &mut committer, &status).await?;
+    catch_up(&config.collect, &mut committer, &status).await?;
     let journal = JournalHandle::spawn(writer, group_sync(&config.collect))?;
-    journal.release(committed);
+    journal.release(committer.releasable());
 
     // The way of a reading, from its end to its beginning, so that every part finds its successor.
     let (to_tables, durable_batches) = mpsc::channel(COMMIT_QUEUE);
@@ -124,8 +124,8 @@ fn group_sync(config: &CollectConfig) -> GroupSync {
     GroupSync { max_delay: config.sync_delay, max_bytes, ..GroupSync::default() }
 }
 
-/// Commits what is in the journal and not yet in every table; returns the position that all tables hold.
-async fn catch_up(config: &CollectConfig, committer: &mut Committer, status: &CollectStatus) -> anyhow::Result<u64> {
+/// Commits what is in the journal and not yet in every table.
+async fn catch_up(config: &CollectConfig, committer: &mut Committer, status: &CollectStatus) -> anyhow::Result<()> {
     let start = committer.position();
     let reader = JournalReader::open(&config.journal);
     let mut records = 0_u64;
@@ -142,7 +142,7 @@ async fn catch_up(config: &CollectConfig, committer: &mut Committer, status: &Co
     if records > 0 {
         tracing::info!(records, from = start + 1, to = committer.position(), "caught up from the journal");
     }
-    Ok(committer.position())
+    Ok(())
 }
 
 /// Appends deliveries to the journal, several to a record, and acknowledges each after its record's sync, in order.
@@ -221,7 +221,7 @@ async fn commit_batches(
             shutdown::until_stopped(&stop, tokio::time::sleep(COMMIT_RETRY)).await;
             outcome = flush(&mut committer, &status).await;
         }
-        journal.release(committer.position());
+        journal.release(committer.releasable());
         if ended {
             return Ok(());
         }

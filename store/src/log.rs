@@ -63,6 +63,8 @@ pub(crate) struct Log {
     state: TableSnapshot,
     /// As the log has it, so that nothing of it is lost when the schema grows.
     metadata: Metadata,
+    /// The newest version that the store told us is written: it and all before it are durable.
+    confirmed: i64,
 }
 
 impl Log {
@@ -70,7 +72,7 @@ impl Log {
     pub(crate) async fn open(root: Arc<dyn ObjectStore>, url: &Url, table: &str) -> Result<Self, StoreError> {
         let log_store = log_store(root, url, table)?;
         let (state, metadata) = load(&log_store, table).await?;
-        Ok(Self { store: log_store.object_store(None), log_store, state, metadata })
+        Ok(Self { store: log_store.object_store(None), log_store, state, metadata, confirmed: -1 })
     }
 
     /// Creates the table, unless another process does so at the same time, and opens it.
@@ -88,6 +90,11 @@ impl Log {
     /// The state as of the last [`Self::refresh`] or commit.
     pub(crate) fn state(&self) -> &TableSnapshot {
         &self.state
+    }
+
+    /// Whether the state is durable for certain. What was read, or found after an error, may be in memory only.
+    pub(crate) fn is_confirmed(&self) -> bool {
+        self.confirmed == self.state.version
     }
 
     /// The objects of the table, relative to its root.
@@ -223,6 +230,7 @@ impl Log {
             match self.store.put_opts(&path, bytes.into(), create).await {
                 Ok(_) => {
                     self.apply(&actions)?;
+                    self.confirmed = self.state.version;
                     return Ok(self.state.version);
                 }
                 // Another's, or our own from an attempt inside the store: the next round tells.

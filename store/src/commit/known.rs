@@ -5,6 +5,7 @@
 //! their statistics do not rule out.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray};
@@ -18,36 +19,63 @@ use crate::log::Log;
 use crate::read::pages_with;
 use crate::table::{DataFile, TableSnapshot};
 
-/// Upper bounds of the committed times by meter.
+/// Upper bounds of the committed times by meter: 16 bytes each.
+///
+/// A meter is told by a keyed hash of 64 bits, since a million identifiers would take several times the room. Two
+/// meters of one lake share a hash once in some ten million lakes of a million meters; a repeat of the earlier one of
+/// them could then be stored twice, and the next compaction merges it.
 #[derive(Debug)]
 pub(crate) struct Known {
-    newest: HashMap<MeterId, i64>,
+    newest: HashMap<u64, i64, BuildHasherDefault<Itself>>,
+    keys: RandomState,
     /// For every meter that is not in `newest`.
     otherwise: i64,
+}
+
+/// A hash is a good hash of itself.
+#[derive(Debug, Default)]
+struct Itself(u64);
+
+impl Hasher for Itself {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
 }
 
 impl Known {
     /// From a table's statistics alone.
     pub(crate) fn of(state: &TableSnapshot) -> Self {
         let otherwise = state.files.iter().map(|f| time_bounds(f).1).max().unwrap_or(i64::MIN);
-        Self { newest: HashMap::new(), otherwise }
+        Self { newest: HashMap::default(), keys: RandomState::new(), otherwise }
     }
 
     /// Whether nothing committed of the meter is as late as `ts`.
     pub(crate) fn is_fresh(&self, meter: &MeterId, ts: i64) -> bool {
-        ts > self.newest.get(meter).copied().unwrap_or(self.otherwise)
+        ts > self.newest.get(&self.key(meter)).copied().unwrap_or(self.otherwise)
     }
 
     fn is_met(&self, meter: &MeterId) -> bool {
-        self.newest.contains_key(meter)
+        self.newest.contains_key(&self.key(meter))
+    }
+
+    fn key(&self, meter: &MeterId) -> u64 {
+        self.keys.hash_one(meter.as_str())
     }
 
     /// Notes rows that are committed now. The meter must be known, or the rows must have been fresh.
     pub(crate) fn advance(&mut self, meter: &MeterId, ts: i64) {
-        match self.newest.get_mut(meter) {
-            Some(newest) => *newest = (*newest).max(ts),
-            None => drop(self.newest.insert(meter.clone(), ts)),
-        }
+        let newest = self.newest.entry(self.key(meter)).or_insert(ts);
+        *newest = (*newest).max(ts);
     }
 }
 

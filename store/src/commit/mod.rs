@@ -137,9 +137,16 @@ impl Committer {
         self.tables.iter().map(|t| (t.name(), t.position())).collect()
     }
 
-    /// Up to where every table holds the journal: where recovery begins, and what the journal may release.
+    /// Up to where every table holds the journal: where recovery begins.
     pub fn position(&self) -> u64 {
         self.tables.iter().map(CommittedTable::position).min().unwrap_or(0)
+    }
+
+    /// What the journal may release: up to here every table holds it whatever happens to the machine. It is behind
+    /// [`Self::position`] until a commit of ours followed what was only found in the log: the process that wrote that
+    /// may have died before its name was on disk.
+    pub fn releasable(&self) -> u64 {
+        self.tables.iter().map(CommittedTable::durable).min().unwrap_or(0)
     }
 
     /// Takes the next record. One that every table holds already is passed over. When a record is missing before this

@@ -36,6 +36,8 @@ impl Rows {
 pub(crate) struct CommittedTable {
     spec: TableSpec,
     position: u64,
+    /// Up to where it outlives a power cut for certain.
+    durable: u64,
     known: Known,
     /// A commit failed: whether it was written is told by the log alone.
     unsure: bool,
@@ -45,7 +47,7 @@ impl CommittedTable {
     pub(crate) async fn open(lake: &Lake, spec: TableSpec) -> Result<Self, StoreError> {
         lake.ensure(&spec).await?;
         let state = lake.snapshot(spec.name).await?;
-        Ok(Self { spec, position: state.journal_position(), known: Known::of(&state), unsure: false })
+        Ok(Self { spec, position: state.journal_position(), durable: 0, known: Known::of(&state), unsure: false })
     }
 
     pub(crate) fn name(&self) -> &'static str {
@@ -54,6 +56,10 @@ impl CommittedTable {
 
     pub(crate) fn position(&self) -> u64 {
         self.position
+    }
+
+    pub(crate) fn durable(&self) -> u64 {
+        self.durable
     }
 
     /// Brings all records up to `last` into the table.
@@ -106,6 +112,9 @@ impl CommittedTable {
         change.transaction = Some(AppStep { app: JOURNAL_APP.to_owned(), before, after: seq });
         log.commit(&change).await?;
         self.position = last;
+        if log.is_confirmed() {
+            self.durable = last;
+        }
         for (meter, ts) in newest {
             self.known.advance(&meter, ts);
         }

@@ -15,7 +15,8 @@ use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSe
 use datafusion::physical_plan::sorts::streaming_merge::StreamingMergeBuilder;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::StreamExt;
-use object_store::ObjectStore;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt as _};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::metadata::PageIndexPolicy;
 
@@ -24,20 +25,22 @@ use crate::error::StoreError;
 use crate::parquet_file::{Effort, EncodedFile, FileWriter};
 use crate::read;
 use crate::table::{DataFile, TableSnapshot};
-use crate::write::file_schema;
+use crate::write::{data_file, file_schema, hash};
 
 /// Rows that wait of all inputs together, so that many inputs take no more memory than few.
 const WAITING_ROWS: usize = 1 << 18;
 /// Rows of one batch of output.
 const BATCH_ROWS: usize = 8192;
 
-/// The files that a merge gives.
+/// The files that a merge gave, each in its place.
 pub(crate) struct Merged {
-    pub(crate) files: Vec<EncodedFile>,
+    pub(crate) files: Vec<DataFile>,
     pub(crate) repeats: u64,
 }
 
-/// Merges files of one partition. The sums of what was written are those of what was read, or it is refused.
+/// Merges files of one partition. Each new file is put into its place as soon as it is whole, so that memory holds one
+/// of them at a time. The sums of what was written are those of what was read, or it is refused; what was put until then
+/// is in no table, and vacuum finds it.
 pub(crate) async fn merge(
     store: &Arc<dyn ObjectStore>,
     state: &TableSnapshot,
@@ -51,7 +54,7 @@ pub(crate) async fn merge(
     let mut repeats = Repeats::new(state, &schema)?;
     let mut output =
         Output { state, schema: &schema, effort, target_bytes, writer: None, last: None, files: Vec::new() };
-    let mut read = Tally::default();
+    let (mut read, mut written, mut placed) = (Tally::default(), Tally::default(), Vec::new());
     while let Some(batch) = rows.next().await {
         let batch = batch.map_err(|e| StoreError::refused(table, format!("its files cannot be merged: {e}")))?;
         read.add(&batch);
@@ -60,19 +63,47 @@ pub(crate) async fn merge(
             None => batch,
         };
         output.write(&batch)?;
+        for file in output.files.drain(..) {
+            reread(table, &file, &mut written)?;
+            placed.push(place(store, table, files, effort, file).await?);
+        }
+    }
+    output.close()?;
+    for file in output.files.drain(..) {
+        reread(table, &file, &mut written)?;
+        placed.push(place(store, table, files, effort, file).await?);
     }
     let expected: u64 = files.iter().map(|f| f.rows).sum();
     let merged = repeats.map_or(0, |r| r.merged);
-    let files = output.finish()?;
-    let written: u64 = files.iter().map(|f| f.rows).sum();
-    if expected != written + merged {
-        let reason = format!("{expected} rows would become {written} with {merged} repeats merged");
+    let rows: u64 = placed.iter().map(|f| f.rows).sum();
+    if expected != rows + merged {
+        let reason = format!("{expected} rows would become {rows} with {merged} repeats merged");
         return Err(StoreError::refused(table, reason));
     }
-    if let Some(difference) = read.difference(&reread(table, &files)?) {
+    if let Some(difference) = read.difference(&written) {
         return Err(StoreError::refused(table, difference));
     }
-    Ok(Merged { files, repeats: merged })
+    Ok(Merged { files: placed, repeats: merged })
+}
+
+/// Puts a new file beside those that it replaces, under a name that its bytes give.
+async fn place(
+    store: &Arc<dyn ObjectStore>,
+    table: &str,
+    replaced: &[DataFile],
+    effort: Effort,
+    file: EncodedFile,
+) -> Result<DataFile, StoreError> {
+    let prefix = match effort {
+        Effort::Open => "merged",
+        Effort::Closed => "closed",
+    };
+    let (old, partition) = replaced.first().map(|f| (f.path.as_str(), f.partition.clone())).unwrap_or_default();
+    let directory = old.rsplit_once('/').map_or_else(String::new, |(directory, _)| format!("{directory}/"));
+    let path = format!("{directory}{prefix}-{}.parquet", hash(&file.bytes));
+    let put = store.put(&Path::from(path.as_str()), file.bytes.clone().into()).await;
+    put.map_err(|source| StoreError::storage(format!("write {table}/{path}"), source))?;
+    Ok(data_file(path, partition, file))
 }
 
 /// All rows in the table's order; rows of equal key in the order in which they were committed.
@@ -190,6 +221,7 @@ struct Output<'a> {
     writer: Option<FileWriter>,
     /// The meter of the last row.
     last: Option<String>,
+    /// Those that are whole and not taken away yet.
     files: Vec<EncodedFile>,
 }
 
@@ -236,22 +268,14 @@ impl Output<'_> {
         }
         Ok(())
     }
-
-    fn finish(mut self) -> Result<Vec<EncodedFile>, StoreError> {
-        self.close()?;
-        Ok(self.files)
-    }
 }
 
-/// The sums of the files as a reader sees them.
-fn reread(table: &str, files: &[EncodedFile]) -> Result<Tally, StoreError> {
-    let mut tally = Tally::default();
-    for file in files {
-        let wrap = |source| StoreError::parquet(table, "(new)", source);
-        let reader = ParquetRecordBatchReaderBuilder::try_new(file.bytes.clone()).map_err(wrap)?;
-        for batch in reader.build().map_err(wrap)? {
-            tally.add(&batch.map_err(|source| StoreError::arrow(table, source))?);
-        }
+/// Adds the sums of a file as a reader sees it.
+fn reread(table: &str, file: &EncodedFile, tally: &mut Tally) -> Result<(), StoreError> {
+    let wrap = |source| StoreError::parquet(table, "(new)", source);
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file.bytes.clone()).map_err(wrap)?;
+    for batch in reader.build().map_err(wrap)? {
+        tally.add(&batch.map_err(|source| StoreError::arrow(table, source))?);
     }
-    Ok(tally)
+    Ok(())
 }

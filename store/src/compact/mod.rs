@@ -10,17 +10,16 @@ mod tally;
 pub(crate) mod upkeep;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use meterlake_model::{CivilDay, Timestamp, Zone};
 
 use crate::compact::merge::merge;
 use crate::error::StoreError;
-use crate::lake::{Lake, put_file};
+use crate::lake::Lake;
 use crate::log::{AppStep, Change};
 use crate::parquet_file::Effort;
 use crate::table::{DataFile, maintenance_app};
-use crate::write::{data_file, hash};
 
 /// Files are of like size when their sizes differ by less than this factor.
 const TIER: u64 = 4;
@@ -28,6 +27,8 @@ const TIER: u64 = 4;
 const LATE_SHARE: u64 = 8;
 /// And in any case so many times [`CompactOptions::close_after`] after its end.
 const LAST_CLOSE: i64 = 10;
+/// Between two merges.
+const LONGEST_REST: Duration = Duration::from_secs(60);
 
 /// When to merge what.
 #[derive(Debug, Clone)]
@@ -42,6 +43,8 @@ pub struct CompactOptions {
     pub target_bytes: usize,
     /// So long after its end a month is rewritten as a whole. Late readings are merged in again when they come.
     pub close_after: Duration,
+    /// While readings come in, so many times as long as a merge took it rests before the next one; at most a minute.
+    pub rest: u32,
 }
 
 impl Default for CompactOptions {
@@ -52,6 +55,7 @@ impl Default for CompactOptions {
             max_inputs: 64,
             target_bytes: 128 << 20,
             close_after: Duration::from_secs(3 * 86_400),
+            rest: 1,
         }
     }
 }
@@ -90,26 +94,22 @@ impl Lake {
         let store = self.locked(table).await?.store().clone();
         let app = maintenance_app(table);
         let mut before = state.transactions.get(&app).copied();
+        let mut position = state.journal_position();
         let mut report = CompactReport::default();
         for step in steps(&state.files, options) {
+            let began = Instant::now();
             // Reading and writing go on without the log, which others need meanwhile.
             let merged = merge(&store, &state, &step.files, step.effort, options.target_bytes).await?;
-            let prefix = match step.effort {
-                Effort::Open => "merged",
-                Effort::Closed => "closed",
-            };
             let mut change = Change { operation: "OPTIMIZE", data_change: false, ..Change::default() };
+            change.add = merged.files;
             let mut log = self.locked(table).await?;
-            for file in merged.files {
-                let (directory, partition) = (directory(&step.files), partition(&step.files));
-                let path = format!("{directory}{prefix}-{}.parquet", hash(&file.bytes));
-                put_file(&log, &path, file.bytes.clone()).await?;
-                change.add.push(data_file(path, partition, file));
-            }
             change.remove = step.files.iter().map(|f| f.path.clone()).collect();
             let after = before.unwrap_or(0) + 1;
             change.transaction = Some(AppStep { app: app.clone(), before, after });
             log.commit(&change).await?;
+            let is_fed = log.state().journal_position() > position;
+            position = log.state().journal_position();
+            drop(log);
             before = Some(after);
             report.removed_files += change.remove.len();
             report.added_files += change.add.len();
@@ -117,6 +117,10 @@ impl Lake {
             report.repeats += merged.repeats;
             report.bytes_before += step.files.iter().map(|f| f.size).sum::<u64>();
             report.bytes_after += change.add.iter().map(|f| f.size).sum::<u64>();
+            if is_fed {
+                // Whoever collects on this machine has the cores for as long.
+                tokio::time::sleep(began.elapsed().saturating_mul(options.rest).min(LONGEST_REST)).await;
+            }
         }
         Ok(report)
     }
@@ -182,15 +186,6 @@ fn is_named(file: &DataFile, prefix: &str) -> bool {
 fn end_of_month(month: &str) -> Option<Timestamp> {
     let first = CivilDay::parse(&format!("{month}-01")).ok()?;
     Some(Zone::utc().start_of_day(first.plus_months(1)))
-}
-
-fn directory(files: &[DataFile]) -> String {
-    let path = files.first().map_or("", |f| f.path.as_str());
-    path.rsplit_once('/').map_or_else(String::new, |(directory, _)| format!("{directory}/"))
-}
-
-fn partition(files: &[DataFile]) -> Vec<(String, Option<String>)> {
-    files.first().map(|f| f.partition.clone()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -210,15 +210,19 @@ fn a_journal_of_format_version_1_is_read() {
     let reader = JournalReader::open(&fixture);
     let found: Vec<_> = reader.read_from(1).unwrap().map(Result::unwrap).collect();
     assert_eq!(found.into_iter().map(|(_, b)| b).collect::<Vec<_>>(), expected);
-    for name in ["segment-00000000000000000001.mlj", "synced"] {
-        let (mut then, mut now) = (fs::read(fixture.join(name)).unwrap(), fs::read(made.path().join(name)).unwrap());
-        if name != "synced" {
-            // The time of making and the checksums that follow from it differ.
-            then.drain(20..SEGMENT_HEADER);
-            now.drain(20..SEGMENT_HEADER);
-        }
-        assert_eq!(then.len(), now.len(), "{name}");
+    // Today's writer gives the same bytes, given the time of making: framing, bodies, zeros behind them.
+    let then = fs::read(fixture.join("segment-00000000000000000001.mlj")).unwrap();
+    let created_s = i64::from_le_bytes(then[20..28].try_into().unwrap());
+    let header = segment::segment_header(1, created_s);
+    let mut now = header.to_vec();
+    let mut chain = segment::chain_of_header(&header);
+    for (position, batch) in (1..).zip(&expected) {
+        chain = segment::put_record(&mut now, position, &EncodedBatch::new(batch).unwrap(), chain);
     }
+    now.resize(then.len(), 0);
+    assert!(then == now, "the format differs; if that is meant, it is a further version with a fixture of its own");
+    let synced = |dir: &Path| fs::read(dir.join("synced")).unwrap();
+    assert_eq!(synced(&fixture), synced(made.path()));
 }
 
 fn fixture_journal() -> (Vec<ReadingBatch>, TempDir) {

@@ -100,6 +100,65 @@ fn rule_1_each_flipped_bit_of_the_tail_is_noticed() {
     }
 }
 
+/// Every n-th of a number of cases: a few in a usual run, all with `METERLAKE_LONG=1`.
+fn every(usual: usize) -> usize {
+    if std::env::var_os("METERLAKE_LONG").is_some() { 1 } else { usual }
+}
+
+/// A journal of one segment whose records take more than 64 KiB, and where each ends.
+fn long_log() -> (TempDir, std::path::PathBuf, Vec<u64>) {
+    let dir = TempDir::new().unwrap();
+    let options = JournalOptions { segment_bytes: 128 << 10, ..JournalOptions::new(dir.path()) };
+    let (mut writer, _) = JournalWriter::open_on(Box::new(FaultyDisk::sound()), options).unwrap();
+    for i in 0..1_000 {
+        writer.append(&batch(i)).unwrap();
+    }
+    writer.sync().unwrap();
+    let file = newest_segment(dir.path());
+    let ends = record_ends(&file);
+    assert!(ends.last().unwrap() - SEGMENT_HEADER as u64 > 65_536);
+    (dir, file, ends)
+}
+
+/// Whole records that a scan finds before the end or the damage.
+fn whole_records(dir: &Path) -> usize {
+    let mut scanner = segment::Scanner::open(dir, 1).unwrap();
+    let mut count = 0;
+    while matches!(scanner.step().unwrap(), segment::Step::Record { .. }) {
+        count += 1;
+    }
+    count
+}
+
+#[test]
+fn rule_1_a_log_cut_at_any_of_its_last_65536_bytes_keeps_every_whole_record() {
+    let (dir, file, ends) = long_log();
+    let last = *ends.last().unwrap();
+    let handle = OpenOptions::new().write(true).open(&file).unwrap();
+    // From the end backwards, so that the file is only ever cut further.
+    for cut in (last - 65_536..=last).rev().step_by(every(61)) {
+        handle.set_len(cut).unwrap();
+        let whole = ends.partition_point(|end| *end <= cut);
+        assert_eq!(whole_records(dir.path()), whole, "cut at {cut}");
+    }
+}
+
+#[test]
+fn rule_1_each_flipped_bit_of_the_last_4_kib_is_noticed() {
+    let (dir, file, ends) = long_log();
+    let bytes = fs::read(&file).unwrap();
+    let handle = OpenOptions::new().write(true).open(&file).unwrap();
+    let last = usize::try_from(*ends.last().unwrap()).unwrap();
+    for bit in ((last - 4096) * 8..last * 8).step_by(every(37)) {
+        let at = bit / 8;
+        handle.write_all_at(&[bytes[at] ^ (1 << (bit % 8))], at as u64).unwrap();
+        let whole = ends.partition_point(|end| *end <= at as u64);
+        assert_eq!(whole_records(dir.path()), whole, "bit {bit}");
+        handle.write_all_at(&bytes[at..=at], at as u64).unwrap();
+    }
+    assert_eq!(whole_records(dir.path()), ends.len());
+}
+
 #[test]
 fn rule_11_damage_in_an_older_segment_is_corruption_with_file_and_offset() {
     let dir = written(200);

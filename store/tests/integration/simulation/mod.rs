@@ -2,7 +2,8 @@
 //! and a store that fail, processes that are killed and power that goes. The code that runs is the product's.
 //!
 //! `METERLAKE_SIM_SEEDS=n` runs so many seeds (500 by default), `METERLAKE_SIM_SEED=n` runs one and prints its trace.
-//! A seed decides everything: the same seed gives the same trace.
+//! A seed decides everything: the same seed gives the same trace. `METERLAKE_SIM_STRIKES=n` tries each n-th call only
+//! in the tests that go through all calls (1 for all of them).
 
 mod disk;
 mod machine;
@@ -15,8 +16,9 @@ use std::future::Future;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use machine::{Op, Strike, Weather};
-use random::Random;
+use machine::{Fate, Op, Strike, Weather};
+use meters::START_S;
+pub(crate) use random::Random;
 use world::{Play, World};
 
 const SEEDS: u64 = 500;
@@ -36,6 +38,8 @@ fn play_of(seed: u64) -> Play {
         weather,
         releases_at_once: random.per_mille(500),
         jumps_of_clock: random.per_mille(300),
+        segment_bytes: 4096,
+        clock_off_s: 0,
     }
 }
 
@@ -139,5 +143,92 @@ fn a_seed_repeats_its_run_to_the_last_line() {
     for seed in [3, 4, 9, 17] {
         let (first, second) = (play(play_of(seed), None).0, play(play_of(seed), None).0);
         assert_eq!(first.trace, second.trace, "seed {seed}");
+    }
+}
+
+/// Runs in which one thing goes wrong at one call, for the calls of each kind: every `share`-th of them.
+fn strike_each(ops: &[Op], fates: &[Fate], share: usize) {
+    let calm = Play {
+        steps: 40,
+        weather: Weather::default(),
+        releases_at_once: true,
+        segment_bytes: 1024,
+        jumps_of_clock: false,
+        ..play_of(7)
+    };
+    let (told, world) = play(calm, None);
+    told.outcome.unwrap();
+    let mut strikes = Vec::new();
+    for op in ops {
+        let calls = world.machine.calls(*op);
+        assert!(calls > 4, "{op:?} is called {calls} times: the run is too short to mean something");
+        for (at, fate) in fates.iter().enumerate() {
+            strikes.extend((at % share..calls).step_by(share).map(|nth| Strike { op: *op, nth, fate: *fate }));
+        }
+    }
+    let next = AtomicU64::new(0);
+    let failed: Mutex<Vec<String>> = Mutex::default();
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                loop {
+                    let at = usize::try_from(next.fetch_add(1, Ordering::SeqCst)).unwrap();
+                    let Some(strike) = strikes.get(at) else { break };
+                    let (told, _) = play(calm, Some(*strike));
+                    let fault = match told.outcome {
+                        Err(fault) => fault,
+                        Ok(()) if told.struck.is_empty() => "it did not strike".to_owned(),
+                        Ok(()) => continue,
+                    };
+                    failed.lock().unwrap().push(format!("{strike:?}: {fault}\n    {}", told.trace.join("\n    ")));
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner().unwrap();
+    println!("{} strikes at {ops:?}, {} fail", strikes.len(), failed.len());
+    for fault in failed.iter().take(2) {
+        println!("{fault}");
+    }
+    assert!(failed.is_empty());
+}
+
+fn share(default: usize) -> usize {
+    number("METERLAKE_SIM_STRIKES").map_or(default, |n| usize::try_from(n).unwrap().max(1))
+}
+
+/// Through the journal and the commits: no false acknowledgement, no panic, on again when space returns.
+#[test]
+fn rule_11_any_call_that_fails_or_finds_no_space_delays_and_loses_nothing() {
+    let share = share(16);
+    strike_each(&[Op::Write], &[Fate::Before, Fate::Short, Fate::Full], share);
+    strike_each(&[Op::File, Op::Put], &[Fate::Before, Fate::Full], share);
+    strike_each(&[Op::Put], &[Fate::After], share);
+    strike_each(&[Op::Sync, Op::PutSync], &[Fate::Before], share);
+}
+
+#[test]
+fn rule_2_a_kill_before_or_after_any_call_loses_and_doubles_nothing() {
+    let fates = [Fate::Kill(false), Fate::Kill(true)];
+    strike_each(&[Op::File, Op::Write, Op::Sync, Op::Put, Op::PutSync], &fates, share(40));
+}
+
+#[test]
+fn rule_1_a_power_cut_before_or_after_any_call_loses_and_doubles_nothing() {
+    let fates = [Fate::Cut(false), Fate::Cut(true)];
+    strike_each(&[Op::File, Op::Write, Op::Sync, Op::Put, Op::PutSync], &fates, share(40));
+}
+
+/// The clock goes wrong for a while, and the upkeep, which asks it, runs on.
+#[test]
+fn rule_2_a_clock_that_is_wrong_for_a_while_loses_and_doubles_nothing() {
+    let day = 86_400;
+    // Summer time ends in Europe on 2026-10-25 and begins on 2027-03-28, at 01:00 UTC.
+    let switches = [1_792_890_000 - START_S, 1_806_195_600 - START_S];
+    let offsets = [1, -1, 3600, -3600, day, -day, 40 * day, -40 * day, -START_S, 2_147_483_647 - START_S];
+    for (seed, offset) in (100..).zip(offsets.into_iter().chain(switches)) {
+        let wrong = Play { clock_off_s: offset, steps: 60, jumps_of_clock: false, ..play_of(seed) };
+        let (told, _) = play(wrong, None);
+        told.outcome.unwrap_or_else(|fault| panic!("{offset} s: {fault}\n{}", told.trace.join("\n")));
     }
 }

@@ -28,7 +28,10 @@ pub(crate) struct Play {
     pub(crate) weather: Weather,
     /// Whether segments go as soon as the tables hold them, instead of a day later.
     pub(crate) releases_at_once: bool,
+    pub(crate) segment_bytes: u64,
     pub(crate) jumps_of_clock: bool,
+    /// The clock is off by so many seconds in the middle third.
+    pub(crate) clock_off_s: i64,
 }
 
 /// The collector while it lives.
@@ -82,16 +85,23 @@ impl World {
         self.machine.set_weather(self.play.weather);
         for step in 0..self.play.steps {
             self.machine.note(format!("{step}"));
+            if self.play.clock_off_s != 0 && (step == self.play.steps / 3 || step == 2 * self.play.steps / 3) {
+                let by = if step == self.play.steps / 3 { self.play.clock_off_s } else { -self.play.clock_off_s };
+                self.machine.set_clock_s(self.machine.clock_s() + by);
+                self.machine.note(format!("the clock moves by {by} s"));
+            }
             self.step(&mut collector).await?;
         }
         self.machine.set_weather(Weather::default());
-        self.machine.set_strike(None);
         self.machine.note("== calm");
         for _ in 0..20 {
             let Some(alive) = self.living(&mut collector).await? else { continue };
-            while !self.broker.is_drained() {
+            while !self.broker.is_drained() && !self.machine.is_dead() {
                 self.receive(alive).await?;
                 self.broker.reconnect();
+            }
+            if self.machine.is_dead() {
+                continue;
             }
             if let Err(error) = alive.committer.flush().await {
                 self.machine.note(format!("last flush: {error}"));
@@ -154,7 +164,8 @@ impl World {
 
     /// As `server`'s pipeline begins: journal, tables, what one has and the others lack.
     async fn start(&mut self) -> Result<Collector, Option<String>> {
-        let mut options = JournalOptions { segment_bytes: 4096, ..JournalOptions::new(self.journal_dir()) };
+        let mut options =
+            JournalOptions { segment_bytes: self.play.segment_bytes, ..JournalOptions::new(self.journal_dir()) };
         if self.play.releases_at_once {
             (options.keep, options.keep_bytes) = (Duration::ZERO, 0);
         }
@@ -203,7 +214,7 @@ impl World {
         // One append, one sync: what is one group must not depend on the threads' speed.
         let group = GroupSync { max_delay: Duration::ZERO, max_bytes: 1, space_retry: Duration::from_micros(10) };
         let journal = JournalHandle::spawn(writer, group).map_err(|e| Some(e.to_string()))?;
-        journal.release(committer.position());
+        journal.release(committer.releasable());
         Ok(Collector { journal, committer, jobs: self.lake() })
     }
 
@@ -248,7 +259,7 @@ impl World {
         match alive.committer.flush().await {
             Ok(report) => {
                 self.machine.note(format!("flush: {report:?}"));
-                alive.journal.release(alive.committer.position());
+                alive.journal.release(alive.committer.releasable());
             }
             Err(error) => self.machine.note(format!("flush: {error}")),
         }
