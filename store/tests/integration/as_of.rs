@@ -234,7 +234,7 @@ async fn rule_11_a_commit_that_is_still_to_come_is_refused_and_hot_rows_are_of_n
         let refused = refusal(&lake, AsOf::Commit(commit), SUM).await;
         assert!(refused.contains(&format!("no commit {commit}")) && refused.contains("newest is 2"), "{refused}");
     }
-    let (mut writer, _) = JournalWriter::open(JournalOptions::new(&dir.path().join("journal"))).unwrap();
+    let (mut writer, _) = JournalWriter::open(JournalOptions::new(dir.path().join("journal"))).unwrap();
     for position in 1..=3 {
         writer.append(&record(&[("m0", NOVEMBER + position * 900, &[(E, position)])])).unwrap();
     }
