@@ -9,4 +9,5 @@ pub mod lake;
 pub mod measure;
 pub mod register_bank;
 pub mod replay_broker;
+pub mod sets;
 pub mod system;

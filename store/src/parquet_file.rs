@@ -35,7 +35,7 @@ const TRIAL_ROWS: usize = 1 << 16;
 const GROUP_ROWS: usize = 1 << 20;
 /// The name in every file. Of the form that other readers need in order to trust statistics, and the same in every
 /// version of this program, so that equal rows stay equal bytes.
-const CREATED_BY: &str = "meterlake version 1.0.0 (build 1)";
+pub(crate) const CREATED_BY: &str = "meterlake version 1.0.0 (build 1)";
 
 /// How hard to compress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

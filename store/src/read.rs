@@ -1,5 +1,7 @@
 //! Reading data files of a table: whole, or only the pages that can hold some meters.
 
+pub(crate) mod dictionary;
+
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
@@ -103,17 +105,31 @@ pub(crate) async fn pages_with(
     texts: &BTreeSet<&str>,
     columns: &[&str],
 ) -> Result<BoxStream<'static, ParquetResult<RecordBatch>>, StoreError> {
-    let wrap = |source| StoreError::parquet(&log.state().name, &file.path, source);
-    let builder = open(log.store(), log.state(), file, PageIndexPolicy::Optional).await?;
-    let leaf = builder.parquet_schema().columns().iter().position(|c| c.name() == column);
+    rows_of(log.store(), log.state(), file, Some((column, texts)), columns).await
+}
+
+/// Rows of `columns`: from all pages, or from those that may hold one of the texts in a column.
+pub(crate) async fn rows_of(
+    store: &Arc<dyn ObjectStore>,
+    state: &TableSnapshot,
+    file: &DataFile,
+    only: Option<(&str, &BTreeSet<&str>)>,
+    columns: &[&str],
+) -> Result<BoxStream<'static, ParquetResult<RecordBatch>>, StoreError> {
+    let wrap = |source| StoreError::parquet(&state.name, &file.path, source);
+    let index = if only.is_some() { PageIndexPolicy::Optional } else { PageIndexPolicy::Skip };
+    let builder = open(store, state, file, index).await?;
     let mask = ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied());
-    let selection = leaf.map(|leaf| selection(builder.metadata(), leaf, texts));
+    let selection = only.and_then(|(column, texts)| {
+        let leaf = builder.parquet_schema().columns().iter().position(|c| c.name() == column)?;
+        Some(selection(builder.metadata(), leaf, texts))
+    });
     let builder = builder.with_projection(mask);
     let stream = match selection {
         Some(selection) => builder.with_row_selection(selection).build(),
         None => builder.build(),
     };
-    let fields = columns.iter().filter_map(|name| log.state().schema.field_with_name(name).ok().cloned());
+    let fields = columns.iter().filter_map(|name| state.schema.field_with_name(name).ok().cloned());
     let schema = SchemaRef::new(Schema::new(fields.collect::<Vec<_>>()));
     let conformed = stream.map_err(wrap)?.map(move |batch| Ok(conform(&batch?, &schema)?));
     Ok(conformed.boxed())

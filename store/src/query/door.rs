@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::execution::context::{SQLOptions, SessionContext};
+use datafusion::execution::context::{SQLOptions, SessionContext, SessionState};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
@@ -18,9 +20,14 @@ use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::error::QueryError;
+use super::latest::named_meters;
+use super::merge::KEY;
 
 /// Stack of the planning thread, in bytes. Only what is touched takes memory.
 const STACK_BYTES: usize = 256 << 20;
+/// The columns by which readings are told.
+const METER: &str = KEY[0];
+const TIME: &str = KEY[1];
 /// Planning threads at once, those past their deadline included.
 static PLANNERS: Semaphore = Semaphore::const_new(8);
 
@@ -116,8 +123,33 @@ async fn plan(context: SessionContext, text: &str, limits: SqlLimits) -> Result<
     let logical = state.statement_to_plan(statement).await?;
     let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     options.verify_plan(&logical).map_err(|e| QueryError::Refused(first_line(&e)))?;
-    let plan = state.create_physical_plan(&logical).await?;
+    let optimized = state.optimize(&logical)?;
+    let state = if is_narrow(&optimized)? { one_stream(state) } else { state };
+    let plan = state.query_planner().create_physical_plan(&optimized, &state).await?;
     Ok(SqlResult { plan, context })
+}
+
+/// Whether all readings that are asked for are of meters named in the question: then they are few.
+fn is_narrow(plan: &LogicalPlan) -> Result<bool, QueryError> {
+    let (mut named, mut all) = (0, 0);
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && scan.source.schema().index_of(METER).is_ok()
+            && scan.source.schema().index_of(TIME).is_ok()
+        {
+            all += 1;
+            named += usize::from(named_meters(&scan.filters).is_some());
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(all > 0 && named == all)
+}
+
+/// For few rows: what shares them out among threads costs more than it brings.
+fn one_stream(mut state: SessionState) -> SessionState {
+    let config = state.config().clone().with_target_partitions(1);
+    *state.config_mut() = config;
+    state
 }
 
 fn first_line(error: &DataFusionError) -> String {

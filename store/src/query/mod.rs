@@ -2,7 +2,7 @@
 //!
 //! [`Lake::session`](crate::Lake::session) gives a `SessionContext` with every table, over the files that were live at
 //! that moment, and the views `electricity` and `water` (one row a meter and time), `electricity_latest`,
-//! `water_latest` and `latest`. [`sql`] is the only way in for SQL that a person or a tool typed.
+//! `water_latest` and `latest`, and `electricity_full` and `water_full` (with customer, place and civil time). [`sql`] is the only way in for SQL that a person or a tool typed.
 //!
 //! ```
 //! # use futures::TryStreamExt;
@@ -28,18 +28,24 @@
 //! | rows of the journal's tail | `hot` |
 //! | the lake as it was at a moment | `as_of` |
 //! | one row out of repeats, complements and revisions | `merge`, as a plan in `resolve` |
-//! | session and views | `session` |
+//! | the last reading of each meter | `latest` |
+//! | civil time as functions | `civil` |
+//! | views | `views` |
+//! | session | `session` |
 //! | SQL from users | `door` |
 
 mod as_of;
+mod civil;
 mod door;
 mod error;
 mod files;
 mod hot;
+mod latest;
 mod merge;
 mod provider;
 mod resolve;
 mod session;
+mod views;
 
 pub use as_of::{AsOf, Moment};
 pub use door::{SqlLimits, SqlResult, sql};

@@ -16,25 +16,28 @@ use datafusion::execution::context::{QueryPlanner, SessionContext};
 use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool, TrackConsumersPool};
 use datafusion::execution::object_store::{ObjectStoreRegistry, ObjectStoreUrl};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use datafusion::logical_expr::{Extension, LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 use datafusion::prelude::{SessionConfig, col, lit};
-use meterlake_model::Commodity;
 use object_store::ObjectStore;
 use object_store::path::Path;
 use url::Url;
 
 use super::as_of::{AsOf, Moment, RefusedTable};
+use super::civil;
 use super::error::QueryError;
 use super::hot::HotTail;
+use super::latest::LatestTable;
 use super::provider::{COMMIT_SEQ, LakeTable};
-use super::resolve::{Keep, ResolveNode, ResolvePlanner};
+use super::resolve::ResolvePlanner;
+use super::views::{self, Sources};
 use crate::error::StoreError;
 use crate::history::COMMITS;
 use crate::journal::JournalReader;
 use crate::lake::Lake;
-use crate::registry::registry_tables;
+use crate::log::REGISTRY_APP;
+use crate::registry::{registry_tables, usage_points};
 use crate::schema;
 use crate::table::TableSnapshot;
 
@@ -134,7 +137,9 @@ impl Lake {
         };
         let context = new_context(self, &options)?;
         let mut versions = BTreeMap::new();
-        let mut tables = HashMap::new();
+        let (mut tables, mut latest) = (HashMap::new(), HashMap::new());
+        let marker = snapshots.iter().find(|s| s.name == usage_points().name);
+        let revision = marker.and_then(|s| s.transactions.get(REGISTRY_APP).copied()).unwrap_or(0);
         for snapshot in &mut snapshots {
             let name = snapshot.name.clone();
             let shown = Shown::of(snapshot, pin, moment);
@@ -152,6 +157,11 @@ impl Lake {
                 Some(tail) => tail.rows(&name, snapshot.journal_position()).map_err(arrow_error)?,
                 None => None,
             };
+            if schema::commodity_of(&name).is_some() && matches!(shown, Shown::AsItIs) {
+                let store = self.locked(&name).await?.store().clone();
+                let found = LatestTable::new(snapshot.clone(), self.table_path(&name), store, hot.clone());
+                latest.insert(name.clone(), found);
+            }
             let store = ObjectStoreUrl::parse(STORE)?;
             let base = Path::from_absolute_path(self.table_path(&name)).map_err(object_error)?;
             let table = Arc::new(LakeTable::new(snapshot, store, &base, hot)?);
@@ -170,7 +180,8 @@ impl Lake {
             tables.insert(name.clone(), plan);
             versions.insert(name, snapshot.version);
         }
-        register_views(&context, &tables)?;
+        let revision = moment.and_then(|m| m.revision).unwrap_or(revision);
+        views::register(&context, Sources { tables, latest, revision }).await?;
         Ok(LakeSession { context, versions, journal_position: tail.map(|t| t.synced), moment })
     }
 
@@ -277,31 +288,9 @@ fn new_context(lake: &Lake, options: &ReadOptions) -> Result<SessionContext, Que
         .with_default_features()
         .with_query_planner(Arc::new(LakePlanner(planners)))
         .build();
-    Ok(SessionContext::new_with_state(state))
-}
-
-fn register_views(context: &SessionContext, tables: &HashMap<String, LogicalPlan>) -> Result<(), QueryError> {
-    let mut latest: Option<LogicalPlanBuilder> = None;
-    for commodity in Commodity::ALL {
-        let Some(plan) = tables.get(schema::readings_name(commodity)) else { continue };
-        let resolved =
-            |keep| LogicalPlan::Extension(Extension { node: Arc::new(ResolveNode::new(plan.clone(), keep)) });
-        context.register_table(commodity.as_str(), Arc::new(ViewTable::new(resolved(Keep::All), None)))?;
-        let last = resolved(Keep::Latest);
-        let name = format!("{commodity}_latest");
-        context.register_table(name.as_str(), Arc::new(ViewTable::new(last.clone(), None)))?;
-        let columns = ["meter_id", "ts", "received_at", "source", "profile", "flags"];
-        let columns = [lit(commodity.as_str()).alias("commodity")].into_iter().chain(columns.map(col));
-        let part = LogicalPlanBuilder::from(last).project(columns)?;
-        latest = Some(match latest {
-            Some(others) => others.union(part.build()?)?,
-            None => part,
-        });
-    }
-    if let Some(latest) = latest {
-        context.register_table("latest", Arc::new(ViewTable::new(latest.build()?, None)))?;
-    }
-    Ok(())
+    let context = SessionContext::new_with_state(state);
+    civil::functions().into_iter().for_each(|function| context.register_udf(function));
+    Ok(context)
 }
 
 /// Plans our own nodes besides DataFusion's.

@@ -15,4 +15,5 @@ mod life;
 mod query;
 mod registry;
 mod simulation;
+mod views;
 mod year;

@@ -114,7 +114,7 @@ pub(crate) async fn list(context: &SessionContext, query: &str) -> Vec<String> {
     batches.iter().flat_map(|b| (0..b.num_rows()).map(move |row| cell(b, row))).collect()
 }
 
-async fn plan(context: &SessionContext, query: &str) -> String {
+pub(crate) async fn plan(context: &SessionContext, query: &str) -> String {
     let result = sql(context, query, SqlLimits::default()).await.unwrap();
     datafusion::physical_plan::displayable(result.plan().as_ref()).indent(true).to_string()
 }
