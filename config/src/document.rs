@@ -139,6 +139,11 @@ impl<'d> Section<'d> {
         self.find(key).map_or(self.line, |(line, _)| line)
     }
 
+    /// Whether the file has this section.
+    pub(crate) fn is_there(&self) -> bool {
+        self.table.is_some()
+    }
+
     /// Whether the file gives this key.
     pub(crate) fn has(&self, key: &str) -> bool {
         self.find(key).is_some()

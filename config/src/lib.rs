@@ -32,8 +32,8 @@ pub use problem::{Problem, line_of};
 pub use quantity::{bytes_text, duration_text, parse_bytes, parse_duration};
 pub use settings::{
     AlertsConfig, BillingConfig, CollectConfig, Config, ConfigErrors, DeviceRate, HourRange, IdForm, JobsConfig,
-    LakeConfig, LeakConfig, LeakRule, ModbusDevice, ModbusFraming, ModbusLine, ModbusLink, ModbusListener,
+    LakeConfig, LakeRoot, LeakConfig, LeakRule, ModbusDevice, ModbusFraming, ModbusLine, ModbusLink, ModbusListener,
     ModbusTransport, MqttBroker, MqttProtocol, MqttTls, PacketPart, PacketPattern, Parity, ProfilesConfig,
-    ReceiptTopic, Secret, SerialPort, ServeConfig, Takeover, TlsIdentity, UndervoltageConfig, UsageConfig,
-    VoltageLimits,
+    ReceiptTopic, S3Config, S3Credentials, Secret, SerialPort, ServeConfig, Takeover, TlsIdentity, UndervoltageConfig,
+    UsageConfig, VoltageLimits,
 };

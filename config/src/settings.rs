@@ -6,6 +6,7 @@
 
 mod alerts;
 mod collect;
+mod lake;
 mod modbus;
 mod mqtt;
 mod rules;
@@ -15,7 +16,8 @@ mod serve;
 use std::path::{Path, PathBuf};
 
 pub use alerts::{AlertsConfig, LeakConfig, LeakRule, UndervoltageConfig, VoltageLimits};
-pub use collect::{CollectConfig, LakeConfig};
+pub use collect::CollectConfig;
+pub use lake::{LakeConfig, LakeRoot, S3Config, S3Credentials};
 pub use modbus::{
     IdForm, ModbusDevice, ModbusFraming, ModbusLine, ModbusLink, ModbusListener, ModbusTransport, PacketPart,
     PacketPattern, Parity, SerialPort,
@@ -84,6 +86,10 @@ struct Surroundings<'s> {
 impl Surroundings<'_> {
     fn path(&self, text: &str) -> PathBuf {
         self.base_dir.join(text)
+    }
+
+    fn path_of(&self, path: PathBuf) -> PathBuf {
+        self.base_dir.join(path)
     }
 }
 

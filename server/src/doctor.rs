@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Args;
+use meterlake_config::LakeRoot;
+use meterlake_store::Lake;
 use meterlake_store::doctor::{self, Depth, Severity};
 
 use crate::cli::Global;
@@ -25,17 +27,26 @@ pub struct DoctorArgs {
 pub async fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let config = setup::load_config(global)?;
     let (root, journal) = (&config.lake.root, &config.collect.journal);
-    if args.mend {
-        for done in doctor::mend(root, journal).await? {
-            println!("mended {}: {}", done.subject, done.action);
+    let findings = match root {
+        LakeRoot::Folder(folder) => {
+            if args.mend {
+                for done in doctor::mend(folder, journal).await? {
+                    println!("mended {}: {}", done.subject, done.action);
+                }
+            }
+            doctor::examine(folder, journal, Depth::Whole).await
         }
-    }
-    let findings = doctor::examine(root, journal, Depth::Whole).await;
+        LakeRoot::S3(_) if args.mend => bail!(
+            "{root} is on an object store, where no power cut leaves half a commit: there is nothing to set aside. Run \
+             `meterlake doctor` for what is wrong; what was removed comes back from the bucket's older object versions"
+        ),
+        LakeRoot::S3(_) => doctor::examine_lake(&setup::connect(&config)?, journal, Depth::Whole).await,
+    };
     for finding in &findings {
         println!("{finding}");
     }
     if findings.is_empty() {
-        println!("{} and {} are sound", root.display(), journal.display());
+        println!("{root} and {} are sound", journal.display());
     }
     let unsafe_left = findings.iter().any(|finding| finding.severity == Severity::Unsafe);
     Ok(if unsafe_left { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -45,8 +56,8 @@ pub async fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<ExitCode>
 ///
 /// # Errors
 /// What makes it unsafe to go on, with the way to mend it.
-pub async fn refuse_if_unsafe(root: &Path, journal: &Path) -> anyhow::Result<()> {
-    let findings = doctor::examine(root, journal, Depth::Start).await;
+pub async fn refuse_if_unsafe(lake: &Lake, journal: &Path) -> anyhow::Result<()> {
+    let findings = doctor::examine_lake(lake, journal, Depth::Start).await;
     let (grave, others): (Vec<_>, Vec<_>) =
         findings.into_iter().partition(|finding| finding.severity == Severity::Unsafe);
     for finding in others {

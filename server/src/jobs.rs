@@ -1,17 +1,15 @@
 //! `job` and `jobs`: what is derived from readings, now or on schedule; and the upkeep of the tables.
 //!
-//! One process at a time owns everything that rewrites a table (design.md §5, rule 5): it holds `jobs.lock` in the lake.
+//! One process at a time owns everything that rewrites a table (design.md §5, rule 5): it holds `jobs.lock` in a folder, or a
+//! lease on an object store.
 
-use std::fs::File;
-use std::path::Path;
-
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 use meterlake_analytics::{Job, JobOptions, JobReport, run_job};
 use meterlake_config::Config;
 use meterlake_model::{CivilDay, Timestamp, Zone};
-use meterlake_store::Lake;
 use meterlake_store::query::ReadOptions;
+use meterlake_store::{Holder, Lake, Ownership, Role};
 
 use crate::cli::Global;
 use crate::output::{self, Format};
@@ -92,7 +90,7 @@ pub async fn run(global: &Global, command: &JobCommand) -> anyhow::Result<()> {
 }
 
 async fn run_now(config: &Config, lake: &Lake, args: &JobRunArgs) -> anyhow::Result<()> {
-    let _lock = lock(&config.lake.root)?;
+    let ownership = own(lake).await?;
     let to = args.to.unwrap_or_else(|| today().plus_days(1));
     let options = JobOptions {
         commit_seq: args.as_of,
@@ -105,6 +103,7 @@ async fn run_now(config: &Config, lake: &Lake, args: &JobRunArgs) -> anyhow::Res
         spinner.finish_and_clear();
         println!("{}", line(&report?));
     }
+    ownership.release().await?;
     Ok(())
 }
 
@@ -130,25 +129,13 @@ fn today() -> CivilDay {
     Zone::utc().day_of(Timestamp::now())
 }
 
-/// Takes the ownership of everything that rewrites a table, for as long as the file is held.
+/// Takes the ownership of everything that rewrites a table.
 ///
 /// # Errors
 /// When another process has it.
-pub fn lock(root: &Path) -> anyhow::Result<File> {
-    let path = root.join("jobs.lock");
-    let file = File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => {
-            bail!(
-                "another process runs jobs on this lake ({} is locked): stop it, or wait until it is done",
-                path.display()
-            )
-        }
-        Err(std::fs::TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("cannot lock {}", path.display()))
-        }
-    }
+pub async fn own(lake: &Lake) -> anyhow::Result<Ownership> {
+    let owned = lake.own(Role::Maintenance, &Holder::of_process("jobs")).await;
+    owned.context("jobs have one process at a time")
 }
 
 /// Runs the jobs on schedule until a signal comes: whenever readings came in, the days that they touch are derived
@@ -160,25 +147,29 @@ pub async fn schedule(global: &Global) -> anyhow::Result<()> {
     let mut config = setup::load_config(global)?;
     let stop = shutdown::on_signal()?;
     let mut reloads = reload::on_hangup(global)?;
-    std::fs::create_dir_all(&config.lake.root)
-        .with_context(|| format!("cannot create {}", config.lake.root.display()))?;
-    let lake = Lake::open(&config.lake.root)?;
-    let _lock = lock(&config.lake.root)?;
+    let lake = setup::connect(&config)?;
+    let ownership = own(&lake).await?;
     let mut maintenance = maintenance::Maintenance::default();
     let mut turns = tokio::time::interval(config.jobs.interval);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut done: Option<i64> = None;
-    while shutdown::until_stopped(&stop, turns.tick()).await.is_some() {
-        while let Ok(request) = reloads.try_recv() {
-            config = follow(config, request);
+    let work = async {
+        while shutdown::until_stopped(&stop, turns.tick()).await.is_some() {
+            while let Ok(request) = reloads.try_recv() {
+                config = follow(config, request);
+            }
+            match turn(&config, &lake, done).await {
+                Ok(newest) => done = newest.or(done),
+                Err(error) => tracing::error!(error = format!("{error:#}"), "jobs failed; next turn tries again"),
+            }
+            maintenance.run(&lake).await;
         }
-        match turn(&config, &lake, done).await {
-            Ok(newest) => done = newest.or(done),
-            Err(error) => tracing::error!(error = format!("{error:#}"), "jobs failed; next turn tries again"),
-        }
-        maintenance.run(&lake).await;
+    };
+    // Whatever is under way when another takes over leaves nothing, as after a crash.
+    tokio::select! {
+        () = work => Ok(ownership.release().await?),
+        lost = ownership.lost() => Err(lost.into()),
     }
-    Ok(())
 }
 
 /// Rules hold from the next turn on; where the lake is and how often the jobs run, only after a restart.

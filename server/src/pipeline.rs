@@ -11,7 +11,7 @@ use meterlake_config::{CollectConfig, Config};
 use meterlake_ingest::{Ack, Delivery};
 use meterlake_model::ReadingBatch;
 use meterlake_store::journal::{GroupSync, JournalHandle, JournalOptions, JournalReader, JournalWriter};
-use meterlake_store::{Committer, Lake};
+use meterlake_store::{Committer, Holder, Role, StoreError};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::collectors::Collectors;
 use crate::reload::{self, ReloadOutcome};
 use crate::status::{self, CollectStatus};
-use crate::{directory, doctor, replay_spool, shutdown};
+use crate::{directory, doctor, replay_spool, setup, shutdown};
 
 /// What one journal record takes at most; more deliveries wait for the next.
 const RECORD_ROWS: usize = 16_384;
@@ -48,12 +48,15 @@ pub async fn collect(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     // Where it goes, and whether that is safe: judged before anything is written or begun anew.
-    doctor::refuse_if_unsafe(&config.lake.root, &config.collect.journal).await?;
-    let lake = Lake::open(&config.lake.root)
-        .with_context(|| format!("cannot open the lake at {}", config.lake.root.display()))?;
+    let lake = setup::connect(config)?;
+    doctor::refuse_if_unsafe(&lake, &config.collect.journal).await?;
     let (writer, recovery) = JournalWriter::open(journal_options(&config.collect))
         .with_context(|| format!("cannot open the journal at {}", config.collect.journal.display()))?;
     tracing::info!(?recovery, "journal open");
+
+    // Nobody else feeds these tables from here on.
+    let holder = Holder::of_journal(&config.collect.journal, &config.collect.name)?;
+    let ownership = lake.own(Role::Collector, &holder).await?;
 
     // What the journal holds and the tables do not, after a crash.
     let mut committer = Committer::open(&lake).await.context("cannot open the reading tables")?;
@@ -95,7 +98,10 @@ pub async fn collect(
 
     // Until told to stop, or until a part cannot go on; then in order: sources, journal, tables.
     let mut running = Running { config: config.clone(), collectors, limits, writer, tables, spool, status };
-    let mut outcome = running.watch(reloads, &stop).await;
+    let mut outcome = tokio::select! {
+        outcome = running.watch(reloads, &stop) => outcome,
+        lost = ownership.lost() => Err(lost.into()),
+    };
     let Running { collectors, writer, tables, spool, .. } = running;
     collectors_stop.cancel();
     keep_first(&mut outcome, collectors.drain().await);
@@ -105,6 +111,9 @@ pub async fn collect(
     stop.cancel();
     keep_first(&mut outcome, shutdown::finish("table committer", tables, STOP_LIMIT).await);
     journal.close().await;
+    if let Err(error) = ownership.release().await {
+        tracing::warn!(%error, "cannot give the lease back; it ends by itself");
+    }
     reporter_stop.cancel();
     reporter.await.ok();
     outcome
@@ -214,7 +223,8 @@ async fn commit_batches(
         };
         let mut outcome = flush(&mut committer, &status).await;
         while let Err(error) = outcome {
-            if ended || stop.is_cancelled() {
+            let lost = matches!(error.downcast_ref(), Some(StoreError::Lost { .. }));
+            if ended || lost || stop.is_cancelled() {
                 return Err(error.context("the last commit failed; the rows are in the journal"));
             }
             tracing::error!(error = format!("{error:#}"), retry_in_s = COMMIT_RETRY.as_secs(), "cannot commit");

@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::Subcommand;
 use meterlake_config::registry::read_dir;
-use meterlake_store::Lake;
 
 use crate::cli::Global;
 use crate::setup;
@@ -40,9 +39,7 @@ pub async fn run(global: &Global, command: &RegistryCommand) -> anyhow::Result<(
                     bail!("{} problems in {}; nothing was imported", problems.len(), dir.display());
                 }
             };
-            let root = &config.lake.root;
-            let lake = Lake::open(root).with_context(|| format!("cannot open the lake at {}", root.display()))?;
-            let imported = lake.write_registry(&registry).await?;
+            let imported = setup::connect(&config)?.write_registry(&registry).await?;
             let verb = if imported.changed { "is now" } else { "was already" };
             println!(
                 "the registry {verb} revision {}: {} usage points, {} meters, {} installations, {} customers, {} network nodes",

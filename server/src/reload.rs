@@ -54,8 +54,10 @@ pub fn on_hangup(global: &Global) -> std::io::Result<mpsc::Receiver<Request>> {
 /// Keys that hold from the start of the process to its end, and differ.
 pub(crate) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let (o, n) = (&old.collect, &new.collect);
+    let moved = old.lake.root.to_string() != new.lake.root.to_string();
     [
-        ("[lake] root", old.lake.root != new.lake.root),
+        ("[lake] root", moved),
+        ("[lake.s3]", !moved && old.lake != new.lake),
         ("[collect] name", o.name != n.name),
         ("[collect] journal", o.journal != n.journal),
         ("[collect] segment_bytes", o.segment_bytes != n.segment_bytes),
@@ -109,6 +111,8 @@ fn running_collector(journal: &Path) -> anyhow::Result<(Pid, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use meterlake_config::LakeRoot;
+
     use super::*;
 
     #[test]
@@ -120,7 +124,7 @@ mod tests {
         new.jobs.interval = Duration::from_secs(60);
         assert!(needs_restart(&old, &new).is_empty(), "limits of a commit are followed");
         new.collect.journal = "elsewhere".into();
-        new.lake.root = "other".into();
+        new.lake.root = LakeRoot::Folder("other".into());
         assert_eq!(needs_restart(&old, &new), ["[lake] root", "[collect] journal"]);
     }
 }

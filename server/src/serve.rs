@@ -11,9 +11,9 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use meterlake_config::Config;
+use meterlake_config::{Config, LakeConfig};
 use meterlake_model::Timestamp;
-use meterlake_store::Lake;
+use meterlake_store::{Lake, Location};
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -42,17 +42,39 @@ pub async fn command(global: &Global) -> anyhow::Result<()> {
 /// When the listener fails.
 pub async fn answer(config: &Config, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
     tracing::info!(address = %listener.local_addr()?, "serving /health and /metrics");
-    let (root, journal) = (config.lake.root.clone(), config.collect.journal.clone());
-    let state = Arc::new(Places { root, journal, completeness: CompletenessCache::default() });
+    let (lake, journal) = (TheLake::of(&config.lake)?, config.collect.journal.clone());
+    let state = Arc::new(Places { lake, journal, completeness: CompletenessCache::default() });
     let router = Router::new().route("/health", get(health)).route("/metrics", get(metrics_text)).with_state(state);
     axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await }).await?;
     Ok(())
 }
 
 struct Places {
-    root: PathBuf,
+    lake: TheLake,
     journal: PathBuf,
     completeness: CompletenessCache,
+}
+
+/// A folder is opened for each answer: it may come and go. On an object store that would cost dozens of requests each.
+enum TheLake {
+    Folder(Location),
+    Open(Lake),
+}
+
+impl TheLake {
+    fn of(config: &LakeConfig) -> anyhow::Result<Self> {
+        Ok(match setup::location(config) {
+            folder @ Location::Local(_) => Self::Folder(folder),
+            bucket @ Location::S3(_) => Self::Open(Lake::connect(&bucket)?),
+        })
+    }
+
+    fn get(&self) -> Option<Lake> {
+        match self {
+            Self::Folder(folder) => Lake::connect(folder).ok(),
+            Self::Open(lake) => Some(lake.clone()),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -93,9 +115,9 @@ async fn metrics_text(State(places): State<Arc<Places>>) -> impl IntoResponse {
             None
         }
     };
-    let (tables, day) = match Lake::open(&places.root) {
-        Ok(lake) => (metrics::table_figures(&lake).await, places.completeness.figures(&lake).await),
-        Err(_) => (Vec::new(), None),
+    let (tables, day) = match places.lake.get() {
+        Some(lake) => (metrics::table_figures(&lake).await, places.completeness.figures(&lake).await),
+        None => (Vec::new(), None),
     };
     match metrics::render(report.as_ref(), &tables, day.as_ref(), Timestamp::now().unix_seconds()) {
         Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
@@ -113,8 +135,8 @@ mod tests {
     #[test]
     fn a_collector_that_never_started_is_not_healthy() {
         let dir = tempfile::tempdir().unwrap();
-        let (root, journal) = (dir.path().to_owned(), dir.path().join("journal"));
-        let places = Places { root, journal, completeness: CompletenessCache::default() };
+        let (lake, journal) = (TheLake::Folder(Location::Local(dir.path().to_owned())), dir.path().join("journal"));
+        let places = Places { lake, journal, completeness: CompletenessCache::default() };
         assert_eq!(ailments(&places), ["the collector has not started yet"]);
     }
 }

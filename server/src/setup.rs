@@ -10,8 +10,11 @@ use meterlake_analytics::billing::BillingRules;
 use meterlake_analytics::completeness::CompletenessRules;
 use meterlake_analytics::profiles::ProfileRules;
 use meterlake_analytics::usage::UsageRules;
-use meterlake_config::{Config, HourRange, LeakConfig, LeakRule, UndervoltageConfig, UsageConfig, VoltageLimits};
-use meterlake_store::Lake;
+use meterlake_config::{
+    Config, HourRange, LakeConfig, LakeRoot, LeakConfig, LeakRule, S3Credentials, UndervoltageConfig, UsageConfig,
+    VoltageLimits,
+};
+use meterlake_store::{Credentials, Lake, Location, S3Location};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::cli::Global;
@@ -38,18 +41,54 @@ pub fn load_config(global: &Global) -> anyhow::Result<Config> {
     }
 }
 
+/// Where the configuration says that the lake is.
+pub fn location(config: &LakeConfig) -> Location {
+    match &config.root {
+        LakeRoot::Folder(path) => Location::Local(path.clone()),
+        LakeRoot::S3(s3) => Location::S3(S3Location {
+            bucket: s3.bucket.clone(),
+            prefix: s3.prefix.clone(),
+            allow_http: s3.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://")),
+            endpoint: s3.endpoint.clone(),
+            region: s3.region.clone(),
+            credentials: match &s3.credentials {
+                S3Credentials::Keys { access_key_id, secret_access_key } => Credentials::Keys {
+                    access_key_id: access_key_id.clone(),
+                    secret_access_key: secret_access_key.expose().to_owned(),
+                },
+                S3Credentials::Machine => Credentials::Machine,
+            },
+            bucket_in_host: s3.bucket_in_host,
+            authorities: s3.authorities.iter().map(|authority| authority.to_vec()).collect(),
+            connect_timeout: s3.connect_timeout,
+            request_timeout: s3.request_timeout,
+            retry_for: s3.retry_for,
+            lease: s3.lease,
+        }),
+    }
+}
+
+/// Opens the lake that the configuration names; a folder is made when it is not there.
+///
+/// # Errors
+/// When it cannot be opened.
+pub fn connect(config: &Config) -> anyhow::Result<Lake> {
+    Lake::connect(&location(&config.lake)).with_context(|| format!("cannot open the lake at {}", config.lake.root))
+}
+
 /// Opens the lake that the configuration names, which must be there.
 ///
 /// # Errors
 /// When there is none, or it cannot be read.
 pub fn open_lake(config: &Config) -> anyhow::Result<Lake> {
-    let root = &config.lake.root;
-    anyhow::ensure!(
-        root.is_dir(),
-        "there is no lake at {}: import a registry or start `meterlake collect` first, or name another --config",
-        root.display()
-    );
-    Lake::open(root).with_context(|| format!("cannot open the lake at {}", root.display()))
+    if let LakeRoot::Folder(root) = &config.lake.root {
+        anyhow::ensure!(
+            root.is_dir(),
+            "there is no lake at {}: import a registry or start `meterlake collect` first, or name another --config",
+            root.display()
+        );
+    }
+    connect(config)
 }
 
 /// The rules of the jobs as plain values.

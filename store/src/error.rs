@@ -74,6 +74,38 @@ pub enum StoreError {
         /// Which check, with both figures.
         reason: String,
     },
+    /// The place of the lake cannot be used for what it is to do.
+    #[error("{place} cannot be used: {reason}")]
+    Place {
+        /// Folder, bucket or object.
+        place: String,
+        /// Why, with what to do.
+        reason: String,
+    },
+    /// Another process owns what there may be one owner of.
+    #[error("another process is the {role} of this lake ({by}): stop it, or wait until it is done")]
+    Owned {
+        /// What it owns.
+        role: &'static str,
+        /// Which process, as far as is known.
+        by: String,
+    },
+    /// Another has become the owner: nothing more may be written, and nothing was. Stop.
+    #[error("this process is no longer the {role} of the lake: {reason}")]
+    Lost {
+        /// What it owned.
+        role: &'static str,
+        /// What the other did.
+        reason: String,
+    },
+    /// The ownership could not be renewed in time; nothing was written. It may come back: repeat later.
+    #[error("the lease of the {role} is not valid now: {reason}")]
+    Lapsed {
+        /// What it owns.
+        role: &'static str,
+        /// Since when.
+        reason: String,
+    },
     /// Rows that do not fit the table's schema were handed over.
     #[error("table {table}: rows do not fit: {reason}")]
     Rows {
@@ -107,6 +139,10 @@ impl StoreError {
 
     pub(crate) fn refused(table: &str, reason: impl Into<String>) -> Self {
         Self::Refused { table: table.to_owned(), reason: reason.into() }
+    }
+
+    pub(crate) fn place(place: impl ToString, reason: impl ToString) -> Self {
+        Self::Place { place: place.to_string(), reason: reason.to_string() }
     }
 
     pub(crate) fn rows(table: &str, reason: impl Into<String>) -> Self {

@@ -3,21 +3,26 @@
 use std::collections::HashMap;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::datatypes::FieldRef;
 use futures::StreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 use tokio::sync::{Mutex, OwnedMutexGuard};
-use url::Url;
 
 use crate::delta_schema;
 use crate::durable::DurableFileSystem;
 use crate::error::StoreError;
+use crate::lease::Guard;
 use crate::log::Log;
+use crate::place::{Location, Place};
 use crate::table::{TableSnapshot, TableSpec};
 
-/// The tables under one directory. Cheap to clone; clones share what they have read of the logs.
+/// How long an owner on an object store may be silent, where nothing else is said.
+const LEASE: Duration = Duration::from_secs(30);
+
+/// The tables under one root. Cheap to clone; clones share what they have read of the logs.
 #[derive(Debug, Clone)]
 pub struct Lake {
     inner: Arc<Inner>,
@@ -25,9 +30,10 @@ pub struct Lake {
 
 #[derive(Debug)]
 struct Inner {
-    root: PathBuf,
-    /// Serves the whole file system; tables are found by their whole path.
-    store: Arc<dyn ObjectStore>,
+    place: Arc<Place>,
+    /// Shared with the logs.
+    guard: Arc<Guard>,
+    lease: Duration,
     logs: Mutex<HashMap<String, Arc<Mutex<Log>>>>,
 }
 
@@ -45,30 +51,79 @@ impl Lake {
     /// # Errors
     /// When the directory cannot be created or resolved.
     pub fn open_with(root: &FilePath, store: Arc<dyn ObjectStore>) -> Result<Self, StoreError> {
-        let wrap = |source| StoreError::Directory { path: root.to_owned(), source };
-        std::fs::create_dir_all(root).map_err(wrap)?;
-        let root = root.canonicalize().map_err(wrap)?;
-        Ok(Self { inner: Arc::new(Inner { root, store, logs: Mutex::new(HashMap::new()) }) })
+        Ok(Self::at(Place::directory(root, store)?, LEASE))
     }
 
-    /// The directory.
+    /// Opens the lake at a place. A folder is created when it is not there; a bucket must be there and is asked nothing
+    /// yet: that it honours conditional puts is proved before the first commit.
+    ///
+    /// # Errors
+    /// When the folder cannot be created, or the settings make no client.
+    pub fn connect(location: &Location) -> Result<Self, StoreError> {
+        let lease = match location {
+            Location::Local(_) => LEASE,
+            Location::S3(s3) => s3.lease,
+        };
+        Ok(Self::at(Place::connect(location)?, lease))
+    }
+
+    /// As [`Self::connect`], over another store of the whole bucket: for tests that count or fail.
+    ///
+    /// # Errors
+    /// When bucket and prefix make no URL.
+    pub fn connect_with(
+        bucket: &str,
+        prefix: &str,
+        store: Arc<dyn ObjectStore>,
+        lease: Duration,
+    ) -> Result<Self, StoreError> {
+        Ok(Self::at(Place::bucket(bucket, prefix, store)?, lease))
+    }
+
+    fn at(place: Place, lease: Duration) -> Self {
+        let place = Arc::new(place);
+        let guard = Arc::new(Guard::new(place.clone()));
+        Self { inner: Arc::new(Inner { place, guard, lease, logs: Mutex::new(HashMap::new()) }) }
+    }
+
+    /// The directory of a lake on a local disk. Of one on an object store its URL, which names no file.
     pub fn root(&self) -> &FilePath {
-        &self.inner.root
+        self.inner.place.root()
     }
 
-    /// The store of the whole file system, with durable writes.
+    /// The directory of a lake on a local disk; `None` on an object store.
+    pub fn local_root(&self) -> Option<&FilePath> {
+        self.inner.place.local_root()
+    }
+
+    /// The store of the whole file system, with durable writes, or of the whole bucket.
     pub fn object_store(&self) -> Arc<dyn ObjectStore> {
-        self.inner.store.clone()
+        self.inner.place.store().clone()
     }
 
-    /// Where a table is.
+    /// Where a table is, below [`Self::root`]: a directory of a lake on a local disk.
     pub fn table_path(&self, table: &str) -> PathBuf {
-        self.inner.root.join(table)
+        self.root().join(table)
     }
 
-    fn table_url(&self, table: &str) -> Result<Url, StoreError> {
-        Url::from_directory_path(self.table_path(table))
-            .map_err(|()| StoreError::NoTable(self.table_path(table).display().to_string()))
+    /// Where a table is within [`Self::object_store`].
+    ///
+    /// # Errors
+    /// When the name makes no key.
+    pub fn table_key(&self, table: &str) -> Result<Path, StoreError> {
+        self.inner.place.key(table)
+    }
+
+    pub(crate) fn place(&self) -> &Place {
+        &self.inner.place
+    }
+
+    pub(crate) fn guard(&self) -> &Arc<Guard> {
+        &self.inner.guard
+    }
+
+    pub(crate) fn lease(&self) -> Duration {
+        self.inner.lease
     }
 
     /// Creates the table when it is not there. One that an older program wrote gains the columns that it lacks; its
@@ -80,8 +135,8 @@ impl Lake {
         let log = match self.log(spec.name).await {
             Ok(log) => log,
             Err(StoreError::NoTable(_)) => {
-                let url = self.table_url(spec.name)?;
-                let log = Log::create(self.object_store(), &url, spec).await?;
+                self.guard().prove().await?;
+                let log = Log::create(self.place(), self.guard(), spec).await?;
                 self.remember(spec.name, log).await
             }
             Err(e) => return Err(e),
@@ -110,16 +165,7 @@ impl Lake {
     /// # Errors
     /// When the root cannot be listed.
     pub async fn tables(&self) -> Result<Vec<String>, StoreError> {
-        let wrap = |source| StoreError::Directory { path: self.inner.root.clone(), source };
-        let mut names = Vec::new();
-        for entry in std::fs::read_dir(&self.inner.root).map_err(wrap)? {
-            let entry = entry.map_err(wrap)?;
-            if entry.path().join("_delta_log").is_dir() {
-                names.extend(entry.file_name().to_str().map(str::to_owned));
-            }
-        }
-        names.sort();
-        Ok(names)
+        self.place().tables().await
     }
 
     /// The table's log, for this process alone until it is dropped. It may be out of date: refresh it.
@@ -131,10 +177,10 @@ impl Lake {
         if let Some(log) = self.inner.logs.lock().await.get(table) {
             return Ok(log.clone());
         }
-        if !is_name(table) || !self.table_path(table).join("_delta_log").is_dir() {
+        if !self.place().has_table(table).await? {
             return Err(StoreError::NoTable(table.to_owned()));
         }
-        let log = Log::open(self.object_store(), &self.table_url(table)?, table).await?;
+        let log = Log::open(self.place(), self.guard(), table).await?;
         Ok(self.remember(table, log).await)
     }
 
@@ -143,10 +189,6 @@ impl Lake {
         let mut logs = self.inner.logs.lock().await;
         logs.entry(table.to_owned()).or_insert_with(|| Arc::new(Mutex::new(log))).clone()
     }
-}
-
-fn is_name(table: &str) -> bool {
-    !table.is_empty() && table.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
 /// Puts a data file in its place below the table.

@@ -9,18 +9,20 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use deltalake_core::kernel::EagerSnapshot;
-use deltalake_core::logstore::{LogStoreRef, StorageConfig, logstore_with};
+use deltalake_core::logstore::{LogStoreRef, StorageConfig, default_logstore};
 use futures::StreamExt;
 use meterlake_model::Timestamp;
 use object_store::path::Path;
+use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
 use serde_json::json;
-use url::Url;
 use uuid::Uuid;
 
 use crate::actions::{Action, Add, Metadata, Protocol, Remove, Transaction, decode, decode_path, encode};
 use crate::error::StoreError;
 use crate::lake::check_spec;
+use crate::lease::{Guard, Role};
+use crate::place::Place;
 use crate::table::{DataFile, JOURNAL_APP, SORT_BY_PROPERTY, TableSnapshot, TableSpec, maintenance_app};
 use crate::{delta_schema, stats};
 
@@ -45,6 +47,19 @@ pub(crate) struct Change {
     pub(crate) transaction: Option<AppStep>,
     /// The table's description anew, with more columns.
     pub(crate) metadata: Option<Box<Metadata>>,
+    /// As whom it is made, where its transaction does not tell: to keep out whoever was that before.
+    pub(crate) fence: Option<Role>,
+}
+
+impl Change {
+    /// As whom it is made.
+    fn role(&self, table: &str) -> Option<Role> {
+        self.fence.or_else(|| match &self.transaction {
+            Some(step) if step.app == JOURNAL_APP => Some(Role::Collector),
+            Some(step) if step.app == maintenance_app(table) => Some(Role::Maintenance),
+            _ => None,
+        })
+    }
 }
 
 /// An application transaction that must still be where its writer saw it.
@@ -60,6 +75,7 @@ pub(crate) struct AppStep {
 pub(crate) struct Log {
     store: Arc<dyn ObjectStore>,
     log_store: LogStoreRef,
+    guard: Arc<Guard>,
     state: TableSnapshot,
     /// As the log has it, so that nothing of it is lost when the schema grows.
     metadata: Metadata,
@@ -68,21 +84,28 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Opens the table below `url`. `root` serves the whole file system or bucket.
-    pub(crate) async fn open(root: Arc<dyn ObjectStore>, url: &Url, table: &str) -> Result<Self, StoreError> {
-        let log_store = log_store(root, url, table)?;
+    /// Opens a table of the place.
+    pub(crate) async fn open(place: &Place, guard: &Arc<Guard>, table: &str) -> Result<Self, StoreError> {
+        let log_store = log_store(place, table)?;
         let (state, metadata) = load(&log_store, table).await?;
-        Ok(Self { store: log_store.object_store(None), log_store, state, metadata, confirmed: -1 })
+        Ok(Self {
+            store: log_store.object_store(None),
+            log_store,
+            guard: guard.clone(),
+            state,
+            metadata,
+            confirmed: -1,
+        })
     }
 
     /// Creates the table, unless another process does so at the same time, and opens it.
-    pub(crate) async fn create(root: Arc<dyn ObjectStore>, url: &Url, spec: &TableSpec) -> Result<Self, StoreError> {
+    pub(crate) async fn create(place: &Place, guard: &Arc<Guard>, spec: &TableSpec) -> Result<Self, StoreError> {
         let table = spec.name;
-        let store = log_store(root.clone(), url, table)?.object_store(None);
+        let store = log_store(place, table)?.object_store(None);
         let bytes = encode(&first_commit(spec)?).map_err(|e| StoreError::rows(table, e.to_string()))?;
         let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         match store.put_opts(&commit_path(0), bytes.into(), create).await {
-            Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => Self::open(root, url, table).await,
+            Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => Self::open(place, guard, table).await,
             Err(source) => Err(StoreError::storage(format!("create table {table}"), source)),
         }
     }
@@ -217,13 +240,15 @@ impl Log {
     /// `Conflict` when the transaction moved or a file to be removed is gone: nothing was written. After any other
     /// error nothing was written either, as far as the log tells; load and compare before the next attempt.
     pub(crate) async fn commit(&mut self, change: &Change) -> Result<i64, StoreError> {
+        self.guard.prove().await?;
         let id = Uuid::new_v4();
         for _ in 0..ATTEMPTS {
             if self.catch_up(Some(id)).await? {
                 return Ok(self.state.version);
             }
+            let fence = self.fence(change)?;
             self.check(change)?;
-            let actions = self.actions(change, id);
+            let actions = self.actions(change, fence, id);
             let bytes = encode(&actions).map_err(|e| StoreError::rows(&self.state.name, e.to_string()))?;
             let path = commit_path(self.state.version + 1);
             let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
@@ -250,6 +275,33 @@ impl Log {
         StoreError::Conflict { table: self.state.name.clone(), reason }
     }
 
+    /// Keeps out whoever was the owner before; gives the application transaction that does so from here on.
+    fn fence(&self, change: &Change) -> Result<Option<(String, i64)>, StoreError> {
+        let Some(role) = change.role(&self.state.name) else { return Ok(None) };
+        let app = role.app();
+        let found = self.state.transactions.get(&app).copied();
+        let epoch = self.guard.epoch(&self.state.name, role, found)?;
+        Ok(epoch.filter(|epoch| found != Some(*epoch)).map(|epoch| (app, epoch)))
+    }
+
+    /// Whether this process may write as the role now, going by what was read of the log last.
+    pub(crate) fn check_owner(&self, role: Role) -> Result<(), StoreError> {
+        self.fence(&Change { fence: Some(role), ..Change::default() }).map(drop)
+    }
+
+    /// Keeps every earlier owner of the role out of this table, from this commit on.
+    ///
+    /// # Errors
+    /// `Refused` when this process is not the owner; `Lost` when another became it.
+    pub(crate) async fn keep_out_others(&mut self, role: Role) -> Result<(), StoreError> {
+        let change = Change { operation: "FENCE", fence: Some(role), ..Change::default() };
+        self.refresh().await?;
+        if self.fence(&change)?.is_some() {
+            self.commit(&change).await?;
+        }
+        Ok(())
+    }
+
     fn check(&self, change: &Change) -> Result<(), StoreError> {
         if let Some(step) = &change.transaction {
             let now = self.state.transactions.get(&step.app).copied();
@@ -273,13 +325,15 @@ impl Log {
         Ok(())
     }
 
-    fn actions(&self, change: &Change, id: Uuid) -> Vec<Action> {
+    fn actions(&self, change: &Change, fence: Option<(String, i64)>, id: Uuid) -> Vec<Action> {
         let now_ms = Timestamp::now().micros().div_euclid(1000);
         let mut actions = vec![commit_info(change.operation, id, now_ms)];
-        actions.extend(change.transaction.iter().map(|step| {
-            let (app_id, version) = (step.app.clone(), step.after);
-            Action::Transaction(Transaction { app_id, version, last_updated: Some(now_ms) })
-        }));
+        let steps = change.transaction.iter().map(|step| (step.app.clone(), step.after));
+        actions.extend(
+            steps.chain(fence).map(|(app_id, version)| {
+                Action::Transaction(Transaction { app_id, version, last_updated: Some(now_ms) })
+            }),
+        );
         actions.extend(change.metadata.iter().cloned().map(Action::Metadata));
         let removed = self.state.files.iter().filter(|file| change.remove.contains(&file.path));
         actions.extend(removed.map(|file| {
@@ -307,8 +361,10 @@ impl Log {
     }
 }
 
-fn log_store(root: Arc<dyn ObjectStore>, url: &Url, table: &str) -> Result<LogStoreRef, StoreError> {
-    logstore_with(root, url, StorageConfig::default()).map_err(|source| StoreError::delta(table, source))
+fn log_store(place: &Place, table: &str) -> Result<LogStoreRef, StoreError> {
+    let (root, url) = (place.store().clone(), place.table_url(table)?);
+    let table = Arc::new(PrefixStore::new(root.clone(), place.key(table)?));
+    Ok(default_logstore(table, root, &url, &StorageConfig::default()))
 }
 
 /// Where a commit is, relative to its table.
@@ -416,7 +472,8 @@ async fn load_version(
         files: Vec::new(),
         transactions: HashMap::new(),
     };
-    for app in [JOURNAL_APP.to_owned(), REGISTRY_APP.to_owned(), maintenance_app(table)] {
+    let owners = Role::ALL.map(Role::app);
+    for app in [JOURNAL_APP.to_owned(), REGISTRY_APP.to_owned(), maintenance_app(table)].into_iter().chain(owners) {
         if let Some(at) = snapshot.transaction_version(log_store.as_ref(), &app).await.map_err(delta)? {
             state.transactions.insert(app, at);
         }

@@ -1,4 +1,4 @@
-//! `[lake]` and `[collect]`: where readings are kept, and when they become durable and visible.
+//! `[collect]`: when readings become durable and visible.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,34 +6,6 @@ use std::time::Duration;
 use super::Surroundings;
 use crate::document::Section;
 use crate::quantity::{DAY, GIB, HOUR, KIB, MIB, MILLISECOND, MINUTE, SECOND};
-
-/// Where the tables are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LakeConfig {
-    /// Folder on a local disk.
-    pub root: PathBuf,
-}
-
-impl Default for LakeConfig {
-    fn default() -> Self {
-        Self { root: "lake".into() }
-    }
-}
-
-impl LakeConfig {
-    pub(super) fn read(mut section: Section<'_>, around: &Surroundings<'_>) -> Self {
-        let root = section.parsed("root", |text| {
-            let path = text.strip_prefix("file://").unwrap_or(text);
-            match path.split_once("://") {
-                Some((scheme, _)) => Err(format!("is on `{scheme}`; only local folders are possible yet")),
-                None if path.is_empty() => Err("is empty".to_owned()),
-                None => Ok(path.into()),
-            }
-        });
-        let root: PathBuf = root.unwrap_or(Self::default().root);
-        Self { root: around.base_dir.join(root) }
-    }
-}
 
 /// The collector.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,6 +11,7 @@ use super::secret::read_password;
 use super::{Named, Secret, Surroundings, named};
 use crate::document::{At, Section};
 use crate::payload_map::PayloadMap;
+pub(super) use tls::certificates;
 pub use tls::{MqttTls, TlsIdentity};
 pub use topics::ReceiptTopic;
 
@@ -260,7 +261,7 @@ fn read_maps(s: &mut Section<'_>, around: &Surroundings<'_>) -> Option<Vec<Paylo
 }
 
 /// Whether a host can only be this machine.
-fn is_loopback(host: &str) -> bool {
+pub(super) fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.trim_matches(['[', ']']).parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 

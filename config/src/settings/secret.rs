@@ -5,7 +5,7 @@ use std::fmt;
 use super::Surroundings;
 use crate::document::Section;
 
-/// A password. Neither logs nor error texts show it.
+/// A password or key. Neither logs nor error texts show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -29,26 +29,35 @@ impl fmt::Debug for Secret {
 
 /// The password that `password_file` or `password_env` leads to.
 pub(super) fn read_password(section: &mut Section<'_>, around: &Surroundings<'_>) -> Option<Secret> {
-    section.forbid(
-        "password",
-        "would put a secret into this file; give `password_file`, a file that holds nothing else, or `password_env`, the \
-         name of an environment variable",
+    read_secret(section, ["password", "password_file", "password_env"], around)
+}
+
+/// The secret that a key for a file or one for a variable leads to; `plain` is how people would write it down here.
+pub(super) fn read_secret(
+    section: &mut Section<'_>,
+    [plain, file, env]: [&'static str; 3],
+    around: &Surroundings<'_>,
+) -> Option<Secret> {
+    let why = format!(
+        "would put a secret into this file; give `{file}`, a file that holds nothing else, or `{env}`, the name of an \
+         environment variable"
     );
-    let from_file = section.parsed("password_file", |text| {
+    section.forbid(plain, &why);
+    let from_file = section.parsed(file, |text| {
         let path = around.path(text);
         let secret =
             std::fs::read_to_string(&path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
-        // Editors and `echo` end a file with a line feed that is no part of the password.
+        // Editors and `echo` end a file with a line feed that is no part of the secret.
         let secret = secret.strip_suffix('\n').unwrap_or(&secret);
         let secret = secret.strip_suffix('\r').unwrap_or(secret);
         if secret.is_empty() { Err(format!("{} is empty", path.display())) } else { Ok(Secret::new(secret)) }
     });
-    let from_environment = section.parsed("password_env", |name| match (around.variable)(name) {
+    let from_environment = section.parsed(env, |name| match (around.variable)(name) {
         Some(value) if !value.is_empty() => Ok(Secret::new(value)),
         _ => Err(format!("names `{name}`, which the environment does not hold")),
     });
-    if section.has("password_file") && section.has("password_env") {
-        section.refuse("password_env", "stands beside `password_file`; one of them is enough");
+    if section.has(file) && section.has(env) {
+        section.refuse(env, format_args!("stands beside `{file}`; one of them is enough"));
     }
     from_file.or(from_environment)
 }

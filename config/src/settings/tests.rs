@@ -40,15 +40,25 @@ fn the_default_text_is_the_default() {
 fn every_example_of_the_default_text_is_valid_and_a_default() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("yard.password"), "from the file\n").unwrap();
+    std::fs::write(dir.path().join("s3.secret"), "from the other file\n").unwrap();
     let devices = "link,unit,meter_id,profile,interval,offset\n861234567890124,1,WATER-0002,pulse-water,15m,0s\n";
     std::fs::write(dir.path().join("devices.csv"), devices).unwrap();
     let text: String = everything_set()
         .lines()
-        .filter(|line| !["password_env", "receipts"].iter().any(|key| line.starts_with(key)))
+        .filter(|line| !["password_env", "secret_access_key_env", "receipts"].iter().any(|key| line.starts_with(key)))
         .filter(|line| !FOR_TLS.iter().any(|key| line.starts_with(key)))
-        .map(|line| if line == "profile = \"en50160\"" { "profile = \"own\"\n".into() } else { format!("{line}\n") })
+        .map(|line| match line {
+            "profile = \"en50160\"" => "profile = \"own\"\n".to_owned(),
+            "root = \"lake\"" => "root = \"s3://readings/lake\"\n".to_owned(),
+            line => format!("{line}\n"),
+        })
         .collect();
     let config = read(&text, dir.path()).unwrap();
+
+    let least = "[lake]\nroot = 's3://readings/lake/'\n[lake.s3]\nendpoint = 'https://s3.example.org:9000'\naccess_key_id = \
+                 'meterlake'\nsecret_access_key_file = 's3.secret'\n";
+    assert_eq!(config.lake, read(least, dir.path()).unwrap().lake);
+    assert_eq!(config.lake.root.to_string(), "s3://readings/lake");
 
     let [broker] = &config.mqtt[..] else { panic!("one broker") };
     assert_eq!(broker.password, Some(Secret::new("from the file")));
@@ -131,6 +141,46 @@ fn a_secret_is_never_shown() {
 }
 
 #[test]
+fn a_lake_on_an_object_store_is_reached_as_the_file_says_and_closed_by_default() {
+    let dir = tempfile::tempdir().unwrap();
+    let variable = "secret_access_key_env = 'METERLAKE_YARD_PASSWORD'";
+    let keys = format!("[lake.s3]\naccess_key_id = 'me'\n{variable}\n");
+    let lake = |root: &str, more: &str| {
+        let text = format!("[lake]\nroot = '{root}'\n{keys}{more}\n");
+        read(&text, dir.path()).map(|config| config.lake.root)
+    };
+    let LakeRoot::S3(s3) = lake("s3://readings", "").unwrap() else { panic!("a folder") };
+    assert_eq!((s3.bucket.as_str(), s3.prefix.as_str(), &s3.endpoint), ("readings", "", &None));
+    let secret = Secret::new("from the environment");
+    let expected = S3Credentials::Keys { access_key_id: "me".into(), secret_access_key: secret };
+    assert_eq!(s3.credentials, expected);
+    assert!(!format!("{s3:?}").contains("from the environment"));
+
+    for (endpoint, refused) in [
+        ("https://s3.example.org", false),
+        ("https://[2001:db8::1]:9000/", false),
+        ("http://127.0.0.1:9000", false),
+        ("http://[::1]:9000", false),
+        ("http://localhost", false),
+        ("http://s3.example.org", true),
+        ("http://10.0.0.7:9000", true),
+    ] {
+        assert_eq!(lake("s3://readings/a", &format!("endpoint = '{endpoint}'")).is_err(), refused, "{endpoint}");
+        let allowed = lake("s3://readings/a", &format!("endpoint = '{endpoint}'\nallow_plaintext = true"));
+        assert!(allowed.is_ok(), "{endpoint}");
+    }
+    for endpoint in ["s3.example.org", "ftp://a", "https://", "https://me:pass@a", "https://a/path", "https://a:0"] {
+        assert!(lake("s3://readings/a", &format!("endpoint = '{endpoint}'")).is_err(), "{endpoint}");
+    }
+    for root in ["s3://", "s3://Readings", "s3://ab", "s3://readings//a", "s3://readings/../a", "gs://readings/a"] {
+        assert!(lake(root, "").is_err(), "{root}");
+    }
+    let machine = read("lake.root = 's3://readings'\nlake.s3.credentials = 'machine'\n", dir.path()).unwrap();
+    let LakeRoot::S3(s3) = machine.lake.root else { panic!("a folder") };
+    assert_eq!(s3.credentials, S3Credentials::Machine);
+}
+
+#[test]
 fn tls_is_read_whole_and_its_key_is_never_shown() {
     let dir = tempfile::tempdir().unwrap();
     let made = rcgen::generate_simple_self_signed(vec!["collector".to_owned()]).unwrap();
@@ -190,9 +240,9 @@ fn paths_begin_at_the_folder_of_the_file() {
     let file = dir.path().join("meterlake.toml");
     std::fs::write(&file, "[lake]\nroot = 'data'\n[collect]\njournal = '/var/lib/j'\n").unwrap();
     let config = Config::load(&file).unwrap();
-    assert_eq!(config.lake.root, dir.path().join("data"));
+    assert_eq!(config.lake.root, LakeRoot::Folder(dir.path().join("data")));
     assert_eq!(config.collect.journal, Path::new("/var/lib/j"));
-    assert_eq!(read("lake.root = 'file:///lake'", Path::new("x")).unwrap().lake.root, Path::new("/lake"));
+    assert_eq!(read("lake.root = 'file:///lake'", Path::new("x")).unwrap().lake.root, LakeRoot::Folder("/lake".into()));
 }
 
 #[test]

@@ -18,7 +18,6 @@ use meterlake_analytics::{Job, JobOptions, run_job};
 use meterlake_device_sim::publisher::{Progress, Publisher, PublisherOptions};
 use meterlake_device_sim::{History, LivePlan, MessageForm, live};
 use meterlake_model::Timestamp;
-use meterlake_store::Lake;
 use meterlake_store::query::ReadOptions;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -196,9 +195,9 @@ async fn derive_and_report(
     status: &CollectStatus,
     started: Instant,
 ) -> anyhow::Result<()> {
-    let lake = Lake::open(&stage.config.lake.root)?;
+    let lake = setup::connect(&stage.config)?;
     wait_until_committed(status).await;
-    let _lock = jobs::lock(&stage.config.lake.root)?;
+    let _owned = jobs::own(&lake).await?;
     let (from, to) = stage.days();
     let options = JobOptions { rules: setup::rules(&stage.config), ..JobOptions::new(from, to) };
     for job in Job::ALL {

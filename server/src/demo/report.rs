@@ -76,7 +76,7 @@ pub(crate) async fn profile(lake: &Lake, dir: &Path) -> anyhow::Result<String> {
 /// Where the data is, and what to try.
 pub(crate) fn farewell(args: &DemoArgs, stage: &Stage, took: Duration) -> String {
     let query = DemoArgs::query_words(&stage.config_path);
-    let lake = stage.config.lake.root.display();
+    let lake = &stage.config.lake.root;
     let picture = if args.keep { "" } else { "; --keep goes on running" };
     format!(
         "Done in {:.0} s{picture}. The Delta tables are in {lake}. Three queries to try:\n  \

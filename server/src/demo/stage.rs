@@ -12,9 +12,9 @@ use meterlake_device_sim::modbus::{Gateway, GatewayPlan};
 use meterlake_device_sim::publisher::PublisherOptions;
 use meterlake_device_sim::{BrokerOptions, EmbeddedBroker, FleetPlan, Scenario, Simulation};
 use meterlake_model::{CivilDay, Timestamp, Zone};
-use meterlake_store::Lake;
 
 use super::{DemoArgs, next_second};
+use crate::setup;
 
 const ZONE: &str = "Europe/Madrid";
 /// Marks a folder as a demo's, which another demo may replace.
@@ -57,7 +57,7 @@ impl Stage {
 
         let registry = read_dir(&registry_dir)
             .map_err(|problems| anyhow::anyhow!("the demo's own registry is refused: {}", problems[0]))?;
-        Lake::open(&config.lake.root)?.write_registry(&registry).await?;
+        setup::connect(&config)?.write_registry(&registry).await?;
         Ok(Self { dir, config_path, config, simulation, zone, today, broker, gateways })
     }
 

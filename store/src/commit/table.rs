@@ -6,6 +6,7 @@ use crate::commit::known::Known;
 use crate::commit::{Chosen, CommitReport, Record, others, readings};
 use crate::error::StoreError;
 use crate::lake::{Lake, put_file};
+use crate::lease::Role;
 use crate::log::{AppStep, Change, Log};
 use crate::parquet_file::{Effort, EncodedFile, FileWriter};
 use crate::schema::commodity_of;
@@ -46,6 +47,8 @@ pub(crate) struct CommittedTable {
 impl CommittedTable {
     pub(crate) async fn open(lake: &Lake, spec: TableSpec) -> Result<Self, StoreError> {
         lake.ensure(&spec).await?;
+        // The position is read behind the last commit that an earlier collector can make.
+        lake.locked(spec.name).await?.keep_out_others(Role::Collector).await?;
         let state = lake.snapshot(spec.name).await?;
         Ok(Self { spec, position: state.journal_position(), durable: 0, known: Known::of(&state), unsure: false })
     }
@@ -71,6 +74,9 @@ impl CommittedTable {
     ) -> Result<CommitReport, StoreError> {
         let mut log = lake.locked(self.spec.name).await?;
         log.refresh().await?;
+        if self.position < last {
+            log.check_owner(Role::Collector)?;
+        }
         self.compare(log.state(), last)?;
         if self.position >= last {
             return Ok(CommitReport::default());

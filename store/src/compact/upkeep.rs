@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use crate::error::StoreError;
 use crate::lake::{Lake, list_data};
+use crate::lease::Role;
 use crate::log::Log;
 
 /// A checkpoint is made after so many commits.
@@ -110,6 +111,7 @@ impl Lake {
         if let Some(reason) = clock_fault(times, now.unix_seconds(), seconds(keep)) {
             return Err(StoreError::refused(table, format!("{count} old files are kept: {reason}")));
         }
+        self.locked(table).await?.check_owner(Role::Maintenance)?;
         let removal = store.delete_stream(futures::stream::iter(paths.into_iter().map(Ok)).boxed());
         let removed: Result<Vec<_>, _> = removal.try_collect().await;
         removed.map_err(|source| StoreError::storage(format!("remove old files of {table}"), source))?;

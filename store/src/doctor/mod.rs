@@ -12,6 +12,7 @@
 
 mod log;
 mod mend;
+mod remote;
 
 use std::fmt;
 use std::path::Path;
@@ -83,6 +84,18 @@ pub async fn examine(lake: &Path, journal: &Path, depth: Depth) -> Vec<Finding> 
             Err(e) => findings.push(unsafe_(lake.display(), e, "see that the folder can be read and written")),
         }
     }
+    examine_journal(journal, &snapshots, depth, &mut findings);
+    findings.sort_by(|a, b| b.severity.cmp(&a.severity).then_with(|| a.subject.cmp(&b.subject)));
+    findings
+}
+
+/// As [`examine`], of a lake that may be on an object store.
+pub async fn examine_lake(lake: &Lake, journal: &Path, depth: Depth) -> Vec<Finding> {
+    if let Some(root) = lake.local_root() {
+        return examine(root, journal, depth).await;
+    }
+    let mut findings = Vec::new();
+    let snapshots = remote::examine_tables(lake, depth, &mut findings).await;
     examine_journal(journal, &snapshots, depth, &mut findings);
     findings.sort_by(|a, b| b.severity.cmp(&a.severity).then_with(|| a.subject.cmp(&b.subject)));
     findings

@@ -21,7 +21,6 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 use datafusion::prelude::{SessionConfig, col, lit};
 use object_store::ObjectStore;
-use object_store::path::Path;
 use url::Url;
 
 use super::as_of::{AsOf, Moment, RefusedTable};
@@ -163,7 +162,7 @@ impl Lake {
                 latest.insert(name.clone(), found);
             }
             let store = ObjectStoreUrl::parse(STORE)?;
-            let base = Path::from_absolute_path(self.table_path(&name)).map_err(object_error)?;
+            let base = self.table_key(&name)?;
             let table = Arc::new(LakeTable::new(snapshot, store, &base, hot)?);
             let plan = LogicalPlanBuilder::scan(name.as_str(), provider_as_source(table.clone()), None)?;
             let plan = match &shown {
@@ -246,10 +245,6 @@ async fn read_tail(reader: JournalReader, snapshots: &[TableSnapshot]) -> Result
 
 fn arrow_error(error: arrow::error::ArrowError) -> QueryError {
     datafusion::error::DataFusionError::from(error).into()
-}
-
-fn object_error(error: object_store::path::Error) -> QueryError {
-    datafusion::error::DataFusionError::External(error.into()).into()
 }
 
 fn new_context(lake: &Lake, options: &ReadOptions) -> Result<SessionContext, QueryError> {

@@ -14,6 +14,7 @@ mod lake;
 mod life;
 mod query;
 mod registry;
+mod remote;
 mod simulation;
 mod views;
 mod year;

@@ -76,7 +76,8 @@ fn server_name(name: &str) -> Result<ServerName<'static>, ()> {
     ServerName::try_from(name.to_owned()).map_err(|_| ())
 }
 
-fn certificates(path: PathBuf) -> Result<Vec<CertificateDer<'static>>, String> {
+/// Certificates of a file in PEM, at least one.
+pub(in super::super) fn certificates(path: PathBuf) -> Result<Vec<CertificateDer<'static>>, String> {
     let pem = read_file(&path)?;
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match read {

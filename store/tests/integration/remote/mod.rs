@@ -1,0 +1,29 @@
+//! A lake on an object store: exactly once through every fault, and one owner at a time.
+//!
+//! | test | in CI | long form, `METERLAKE_LONG=1` |
+//! |---|---|---|
+//! | two writers, overlapping maintenance | 25 each | 500 each |
+//! | commits to a server process (`METERLAKE_PEERS=1`) | 40 | 1,000 |
+
+mod ledger;
+mod owners;
+mod reads;
+mod server;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use meterlake_store::Lake;
+use object_store::ObjectStore;
+
+/// Leases that end while a test waits are not what these tests are about.
+const LEASE: Duration = Duration::from_secs(60);
+
+fn lake(store: Arc<dyn ObjectStore>) -> Lake {
+    Lake::connect_with("bucket", "some/lake", store, LEASE).unwrap()
+}
+
+/// The share of CI, or the long form.
+fn share(short: u64, long: u64) -> u64 {
+    if std::env::var_os("METERLAKE_LONG").is_some_and(|value| value == "1") { long } else { short }
+}
