@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{alerts, collect, completeness, config_commands, dead_letters, demo, doctor, golden, jobs, logs, modbus};
-use crate::{profile_picture, query, registry, reload, run, serve, setup, shipped, simulate, tap};
+use crate::{profile_picture, query, registry, reload, run, serve, setup, shipped, simulate, tables, tap};
 
 /// Smart-meter telemetry for water and electricity: collect, store, bill, alert.
 #[derive(Debug, Parser)]
@@ -58,6 +58,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Ask the lake with SQL
     Query(query::QueryArgs),
+    /// List the tables and views that can be asked, or the columns of one
+    Tables(tables::TablesArgs),
     /// Run one job now, or list what ran
     #[command(subcommand)]
     Job(jobs::JobCommand),
@@ -146,6 +148,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Serve => serve::command(global).await?,
         Command::Demo(args) => demo::run(&args).await?,
         Command::Query(args) => query::run(global, &args).await?,
+        Command::Tables(args) => tables::run(global, &args).await?,
         Command::Job(command) => jobs::run(global, &command).await?,
         Command::Registry(command) => registry::run(global, &command).await?,
         Command::Alerts(command) => alerts::run(global, &command).await?,

@@ -36,5 +36,6 @@ mod shipped;
 mod shutdown;
 pub mod simulate;
 pub mod status;
+pub mod tables;
 mod tap;
 mod units;

@@ -10,6 +10,10 @@ use crate::output::{self, Format};
 use crate::{rows, setup};
 
 /// A question and the form of its answer.
+///
+/// `meterlake tables` lists what can be asked. Commonly: `electricity` and `water` (one row a meter and time),
+/// `electricity_latest` (the last of each meter), `electricity_full` (with customer, place and civil time). Functions of our own:
+/// `civil_time(ts, zone)`, `civil_day(ts, zone)` and `civil_hour(ts, zone)`, with a zone such as 'Europe/Madrid'.
 #[derive(Debug, Args)]
 pub struct QueryArgs {
     /// SQL; one SELECT, EXPLAIN, SHOW or DESCRIBE

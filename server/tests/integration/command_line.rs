@@ -41,6 +41,7 @@ fn every_command_explains_itself() {
         &["serve"],
         &["demo"],
         &["query"],
+        &["tables"],
         &["job", "run"],
         &["job", "list"],
         &["registry", "import"],
@@ -171,6 +172,21 @@ fn a_query_gives_the_same_rows_in_every_form() {
     let bytes = std::fs::read(&parquet).unwrap();
     assert!(bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1"));
     assert_eq!(site.tell(&["query", sql]), site.tell(&["query", "--format", "csv", sql]), "CSV in a pipe");
+}
+
+#[test]
+fn what_can_be_asked_is_listed_with_its_columns() {
+    let site = Site::new("");
+    site.import(&registry());
+    let listed = site.tell(&["tables"]);
+    assert!(listed.starts_with("name,kind,about\n"), "{listed}");
+    assert!(listed.contains("\nmeters,table,registry: "), "{listed}");
+    let columns = site.tell(&["tables", "meters"]);
+    assert!(columns.contains("meter_id,Utf8,NO"), "{columns}");
+    let unknown = site.ask(&["tables", "metres"]);
+    assert!(!unknown.good && unknown.err.contains("no table `metres`"), "{}", unknown.err);
+    let vague = site.ask(&["query", "--as-of", "2026-11-20 08:00", "SELECT 1"]);
+    assert!(!vague.good && vague.err.contains("civil time with its zone"), "{}", vague.err);
 }
 
 #[test]
