@@ -45,7 +45,7 @@ pub fn load_config(global: &Global) -> anyhow::Result<Config> {
 pub fn location(config: &LakeConfig) -> Location {
     match &config.root {
         LakeRoot::Folder(path) => Location::Local(path.clone()),
-        LakeRoot::S3(s3) => Location::S3(S3Location {
+        LakeRoot::S3(s3) => Location::S3(Box::new(S3Location {
             bucket: s3.bucket.clone(),
             prefix: s3.prefix.clone(),
             allow_http: s3.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://")),
@@ -64,7 +64,7 @@ pub fn location(config: &LakeConfig) -> Location {
             request_timeout: s3.request_timeout,
             retry_for: s3.retry_for,
             lease: s3.lease,
-        }),
+        })),
     }
 }
 

@@ -28,7 +28,7 @@ pub enum Location {
     /// A folder on a local disk.
     Local(PathBuf),
     /// A prefix in a bucket.
-    S3(S3Location),
+    S3(Box<S3Location>),
 }
 
 impl fmt::Display for Location {

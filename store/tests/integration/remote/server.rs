@@ -70,7 +70,7 @@ impl Server {
     }
 
     fn location(&self) -> Location {
-        Location::S3(S3Location {
+        Location::S3(Box::new(S3Location {
             bucket: "bucket".into(),
             prefix: "some/lake".into(),
             endpoint: Some(format!("http://127.0.0.1:{}", self.port)),
@@ -83,7 +83,7 @@ impl Server {
             request_timeout: Duration::from_secs(1),
             retry_for: Duration::from_secs(20),
             lease: Duration::from_secs(60),
-        })
+        }))
     }
 
     fn lake(&self) -> Lake {
