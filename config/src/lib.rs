@@ -34,6 +34,6 @@ pub use settings::{
     AlertsConfig, BillingConfig, CollectConfig, Config, ConfigErrors, DeviceRate, HourRange, IdForm, JobsConfig,
     LakeConfig, LakeRoot, LeakConfig, LeakRule, ModbusDevice, ModbusFraming, ModbusLine, ModbusLink, ModbusListener,
     ModbusTransport, MqttBroker, MqttProtocol, MqttTls, PacketPart, PacketPattern, Parity, ProfilesConfig,
-    ReceiptTopic, S3Config, S3Credentials, Secret, SerialPort, ServeConfig, Takeover, TlsIdentity, UndervoltageConfig,
-    UsageConfig, VoltageLimits,
+    ReceiptTopic, RetentionConfig, S3Config, S3Credentials, Secret, SerialPort, ServeConfig, Takeover, TlsIdentity,
+    UndervoltageConfig, UsageConfig, VoltageLimits,
 };

@@ -9,6 +9,7 @@ mod collect;
 mod lake;
 mod modbus;
 mod mqtt;
+mod retention;
 mod rules;
 mod secret;
 mod serve;
@@ -23,6 +24,7 @@ pub use modbus::{
     PacketPattern, Parity, SerialPort,
 };
 pub use mqtt::{DeviceRate, MqttBroker, MqttProtocol, MqttTls, ReceiptTopic, Takeover, TlsIdentity};
+pub use retention::RetentionConfig;
 pub use rules::{BillingConfig, CompletenessConfig, HourRange, ProfilesConfig, UsageConfig};
 pub use secret::Secret;
 pub use serve::{JobsConfig, ServeConfig};
@@ -57,6 +59,8 @@ pub struct Config {
     pub profiles: ProfilesConfig,
     /// What is late or missing, and why.
     pub completeness: CompletenessConfig,
+    /// How long rows stay.
+    pub retention: RetentionConfig,
 }
 
 /// Why a configuration is refused: every problem of the file and of the files that it names.
@@ -152,6 +156,7 @@ impl Config {
                 alerts: AlertsConfig::read(root.section("alerts")),
                 profiles: ProfilesConfig::read(root.section("profiles")),
                 completeness: CompletenessConfig::read(root.section("completeness")),
+                retention: RetentionConfig::read(root.section("retention")),
             }
         };
         let problems = doc.into_problems();

@@ -5,8 +5,12 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{alerts, collect, completeness, config_commands, dead_letters, demo, doctor, golden, jobs, logs, modbus};
-use crate::{profile_picture, query, registry, reload, run, serve, setup, shipped, simulate, tables, tap};
+use crate::{
+    alerts, backup, collect, completeness, config_commands, dead_letters, demo, doctor, golden, jobs, logs, modbus,
+};
+use crate::{
+    erase, hold, profile_picture, query, registry, reload, retention, run, serve, setup, shipped, simulate, tables, tap,
+};
 
 /// Smart-meter telemetry for water and electricity: collect, store, bill, alert.
 #[derive(Debug, Parser)]
@@ -91,6 +95,19 @@ enum Command {
     Profiles(shipped::ProfilesCommand),
     /// Examine lake and journal; with --mend, repair what can be repaired
     Doctor(doctor::DoctorArgs),
+    /// How long rows stay: what is older than its table keeps it, shown or taken out
+    #[command(subcommand)]
+    Retention(retention::RetentionCommand),
+    /// Periods that must stay whatever retention says, with who said so and why
+    #[command(subcommand)]
+    Hold(hold::HoldCommand),
+    /// Take a meter or a customer out of everything, with proof
+    #[command(subcommand)]
+    Erase(erase::EraseCommand),
+    /// Copy lake and journal at a consistent state, while everything runs
+    Backup(backup::BackupArgs),
+    /// Bring a backup back to where the configuration says, which must be empty
+    Restore(backup::RestoreArgs),
     /// Simulated meters and recorded data as MQTT or Modbus traffic
     #[command(subcommand)]
     Simulate(simulate::SimulateCommand),
@@ -161,6 +178,11 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Maps(command) => shipped::maps(&command).await?,
         Command::Profiles(command) => shipped::profiles(&command).await?,
         Command::Doctor(args) => return doctor::run(global, &args).await,
+        Command::Retention(command) => retention::run(global, &command).await?,
+        Command::Hold(command) => hold::run(global, &command).await?,
+        Command::Erase(command) => return erase::run(global, &command).await,
+        Command::Backup(args) => backup::backup(global, &args).await?,
+        Command::Restore(args) => backup::restore(global, &args).await?,
         Command::Simulate(command) => return simulate::run(global, &command).await,
     }
     Ok(ExitCode::SUCCESS)

@@ -162,7 +162,7 @@ pub async fn schedule(global: &Global) -> anyhow::Result<()> {
                 Ok(newest) => done = newest.or(done),
                 Err(error) => tracing::error!(error = format!("{error:#}"), "jobs failed; next turn tries again"),
             }
-            maintenance.run(&lake).await;
+            maintenance.run(&config, &lake).await;
         }
     };
     // Whatever is under way when another takes over leaves nothing, as after a crash.

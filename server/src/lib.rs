@@ -4,6 +4,7 @@
 //! [`setup`]. Nothing else in the workspace knows this crate.
 
 pub mod alerts;
+pub mod backup;
 mod births;
 pub mod cli;
 pub mod collect;
@@ -14,7 +15,9 @@ pub mod dead_letters;
 pub mod demo;
 mod directory;
 pub mod doctor;
+pub mod erase;
 mod golden;
+pub mod hold;
 pub mod jobs;
 mod logs;
 mod maintenance;
@@ -28,6 +31,7 @@ pub mod query;
 pub mod registry;
 pub mod reload;
 mod replay_spool;
+pub mod retention;
 mod rows;
 pub mod run;
 pub mod serve;

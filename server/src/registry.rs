@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use anyhow::bail;
 use clap::Subcommand;
 use meterlake_config::registry::read_dir;
+use meterlake_model::registry::Registry;
+use meterlake_store::Lake;
+use meterlake_store::life::SubjectKind;
 
 use crate::cli::Global;
 use crate::setup;
@@ -17,6 +20,9 @@ pub enum RegistryCommand {
     Import {
         /// The folder with the files
         dir: PathBuf,
+        /// Take in meters and customers that were erased, too: they are somebody's again
+        #[arg(long)]
+        with_erased: bool,
     },
     /// Say what the registry holds
     Show,
@@ -29,7 +35,7 @@ pub enum RegistryCommand {
 pub async fn run(global: &Global, command: &RegistryCommand) -> anyhow::Result<()> {
     let config = setup::load_config(global)?;
     match command {
-        RegistryCommand::Import { dir } => {
+        RegistryCommand::Import { dir, with_erased } => {
             let registry = match read_dir(dir) {
                 Ok(registry) => registry,
                 Err(problems) => {
@@ -39,7 +45,11 @@ pub async fn run(global: &Global, command: &RegistryCommand) -> anyhow::Result<(
                     bail!("{} problems in {}; nothing was imported", problems.len(), dir.display());
                 }
             };
-            let imported = setup::connect(&config)?.write_registry(&registry).await?;
+            let lake = setup::connect(&config)?;
+            if !with_erased {
+                refuse_erased(&lake, &registry).await?;
+            }
+            let imported = lake.write_registry(&registry).await?;
             let verb = if imported.changed { "is now" } else { "was already" };
             println!(
                 "the registry {verb} revision {}: {} usage points, {} meters, {} installations, {} customers, {} network nodes",
@@ -65,4 +75,23 @@ pub async fn run(global: &Global, command: &RegistryCommand) -> anyhow::Result<(
         }
     }
     Ok(())
+}
+
+/// An erasure is not undone by files that still name whom it was about.
+async fn refuse_erased(lake: &Lake, registry: &Registry) -> anyhow::Result<()> {
+    let erasures = lake.erasures().await?;
+    let meters = registry.meters.keys().map(|id| (SubjectKind::Meter, id.as_str()));
+    let customers = registry.customers.keys().map(|id| (SubjectKind::Customer, id.as_str()));
+    let named: Vec<_> = meters
+        .chain(customers)
+        .filter_map(|(kind, id)| Some((kind, id, erasures.iter().find(|e| e.is_of(kind, id))?)))
+        .map(|(kind, id, erasure)| format!("{kind} {id}, erased at {}", erasure.erased_at))
+        .collect();
+    if named.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "the files name who was erased; take them out, or import with --with-erased. Nothing was imported:\n  {}",
+        named.join("\n  ")
+    )
 }

@@ -12,6 +12,7 @@ use datafusion::prelude::{SessionContext, col, lit};
 use futures::TryStreamExt;
 use meterlake_model::registry::Registry;
 use meterlake_model::{Commodity, Timestamp, month_key};
+use meterlake_store::life::Erasure;
 use meterlake_store::query::{LakeSession, ReadOptions};
 use meterlake_store::schema::readings_name;
 use meterlake_store::{Lake, PartitionKey, StoreError, TableSpec};
@@ -173,7 +174,8 @@ impl<'a> Run<'a> {
     }
 
     /// Takes the run down in `job_runs` and reports.
-    pub(super) async fn finish(self, output: Output) -> Result<JobReport, JobError> {
+    pub(super) async fn finish(self, mut output: Output) -> Result<JobReport, JobError> {
+        output.summary.push_str(&self.erased().await?);
         let spec = tables::job_runs();
         let inputs = object(output.inputs.iter().map(|(table, version)| (table.as_str(), *version)));
         let outputs = object(output.tables.iter().map(|(table, rows)| (*table, *rows)));
@@ -221,6 +223,18 @@ impl<'a> Run<'a> {
             findings: output.findings,
             duration,
             summary: output.summary,
+        })
+    }
+
+    /// Says that rows of these days were erased since, so that a rerun may differ.
+    async fn erased(&self) -> Result<String, JobError> {
+        let (from, to) = self.instants();
+        let touches = |e: &Erasure| e.from.is_none_or(|f| f < to) && e.to.is_none_or(|t| t >= from);
+        let erased = self.lake.erasures().await?.iter().filter(|e| touches(e)).count();
+        Ok(match erased {
+            0 => String::new(),
+            1 => "; erased: readings of 1 subject of these days".to_owned(),
+            n => format!("; erased: readings of {n} subjects of these days"),
         })
     }
 

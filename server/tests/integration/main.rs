@@ -8,6 +8,7 @@
 mod command_line;
 mod completeness;
 mod golden_files;
+mod life;
 mod modbus_commands;
 mod mosquitto;
 mod nothing_lost;
