@@ -4,7 +4,7 @@ use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::physical_plan::displayable;
 use datafusion::prelude::SessionContext;
 use meterlake_analytics::jobs::explain_usage;
-use meterlake_model::{Commodity, ReadingBatch};
+use meterlake_model::{Commodity, EventKind, MeterEvent, MeterId, ReadingBatch};
 use meterlake_store::query::ReadOptions;
 
 use crate::fixture::{at, lake_with_usage, push};
@@ -40,6 +40,16 @@ async fn the_queries_of_the_jobs_sort_nothing() {
         for day in ["2026-01-05T00:01:00Z", "2026-02-05T00:01:00Z", "2026-03-05T00:01:00Z"] {
             push(&mut late, meter, at(day), &[(channel, 1)]);
         }
+    }
+    for day in ["2026-01-05T00:00:00Z", "2026-02-05T00:00:00Z"] {
+        late.events.push(MeterEvent {
+            meter_id: MeterId::new("e1").unwrap(),
+            ts: at(day),
+            kind: EventKind::LastGasp,
+            detail: "".into(),
+            received_at_s: at(day).unix_seconds(),
+            source: "test".into(),
+        });
     }
     let pin = lake.commit(late).await;
     for commit_seq in [None, Some(pin)] {

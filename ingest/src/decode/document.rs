@@ -122,13 +122,12 @@ impl Builder {
     /// Closes what was opened last.
     pub(crate) fn end(&mut self) -> Result<(), Refusal> {
         let next = small(self.nodes.len());
-        match self.open.pop() {
-            Some(place) if !self.named => {
-                self.nodes[place].next = next;
-                Ok(())
-            }
-            _ => Err(misbuilt("nothing is open, or a name has no value")),
+        if self.named {
+            return Err(misbuilt("a name has no value"));
         }
+        let Some(place) = self.open.pop() else { return Err(misbuilt("nothing is open")) };
+        self.nodes[place].next = next;
+        Ok(())
     }
 
     /// Names the next member of the object that is open.

@@ -191,7 +191,7 @@ fn what_can_be_asked_is_listed_with_its_columns() {
     site.import(&registry());
     let listed = site.tell(&["tables"]);
     assert!(listed.starts_with("name,kind,about\n"), "{listed}");
-    assert!(listed.contains("\nmeters,table,registry: "), "{listed}");
+    assert!(listed.contains("\nmeters,table,\"registry: "), "{listed}");
     let columns = site.tell(&["tables", "meters"]);
     assert!(columns.contains("meter_id,Utf8,NO"), "{columns}");
     let unknown = site.ask(&["tables", "metres"]);

@@ -96,6 +96,20 @@ proptest! {
 }
 
 #[test]
+fn an_object_is_not_closed_behind_a_name_without_a_value() {
+    let mut builder = builder(4, 20);
+    builder.object().unwrap();
+    builder.key("a").unwrap();
+    builder.object().unwrap();
+    builder.key("b").unwrap();
+    assert!(builder.end().is_err());
+    builder.null().unwrap();
+    builder.end().unwrap();
+    builder.end().unwrap();
+    assert_eq!(said(builder.finish().unwrap().root()).to_string(), r#"{"a":{"b":null}}"#);
+}
+
+#[test]
 fn what_is_kept_is_written_once_and_a_copy_says_the_same() {
     let mut one = builder(4, 20);
     let name = one.place("name");
