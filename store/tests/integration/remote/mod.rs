@@ -2,13 +2,16 @@
 //!
 //! | test | in CI | long form, `METERLAKE_LONG=1` |
 //! |---|---|---|
+//! | commits at 20 % faults | 300 | 10,000 |
 //! | two writers, overlapping maintenance | 25 each | 500 each |
 //! | commits to a server process (`METERLAKE_PEERS=1`) | 40 | 1,000 |
 
 mod ledger;
+mod once;
 mod owners;
 mod reads;
 mod server;
+mod shaky;
 
 use std::sync::Arc;
 use std::time::Duration;
