@@ -1,7 +1,7 @@
 //! Questions to a closed month, ours and DuckDB's answers over the same files, in turns in one run.
 //!
-//! Both have planned nothing beforehand and keep footers between questions; neither opens its session in the time. The
-//! peer is `peers/duckdb_month.py` in the Python that `METERLAKE_PYTHON` names, else `python3`.
+//! Both keep footers between questions; neither opens its session in the time. Ours is measured twice: planned from the text, as
+//! DuckDB plans, and asked again, when the session still knows what the text means. The peer is `peers/duckdb_month.py` in the Python that `METERLAKE_PYTHON` names, else `python3`.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -45,32 +45,66 @@ async fn main() -> anyhow::Result<()> {
         }
     };
     let name = peer.as_ref().map_or("", |p| p.name.as_str());
-    println!("\n{:<44} {:>12} {:>14} {:>20}", "question", "ours ms", name, "its time / ours");
+    println!(
+        "\n{:<44} {:>9} {:>9} {:>9} {:>9} {:>14} {:>11} {:>9}",
+        "question", "new ms", "planning", "again ms", "planning", name, "its / new", "its / again"
+    );
     for (question, text, its_text) in questions(&input)? {
         let answer = door.ask(&text).await?;
         if let Some(peer) = &mut peer {
             let (_, other) = peer.ask(&its_text)?;
             ensure!(answer == other, "{question}: we say {answer}, {} says {other}", peer.name);
         }
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-        for _ in 0..arguments.repeats {
-            let begin = Instant::now();
-            let again = door.ask(&text).await?;
-            ours.push(Timing { wall: begin.elapsed(), cpu: None });
-            ensure!(again == answer, "{question}: first {answer}, then {again}");
+        let (mut new, mut again, mut theirs) = (Asked::default(), Asked::default(), Vec::new());
+        for round in 0..arguments.repeats {
+            // A text that was never asked: the session has to plan it.
+            let fresh = format!("{text} {}", " ".repeat(round));
+            new.add(ask(&door, &fresh, &answer).await?);
+            again.add(ask(&door, &text, &answer).await?);
             if let Some(peer) = &mut peer {
                 theirs.push(Timing { wall: peer.ask(&its_text)?.0, cpu: None });
             }
         }
-        let millis = |timings: &[Timing]| median(timings).map(|t| t.wall.as_secs_f64() * 1000.0);
-        let ours = millis(&ours).context("nothing was timed")?;
-        let (theirs, ratio) = match millis(&theirs) {
-            Some(theirs) => (format!("{theirs:.2}"), format!("{:.2}", theirs / ours)),
-            None => ("-".to_owned(), "-".to_owned()),
-        };
-        println!("{question:<44} {ours:>12.2} {theirs:>14} {ratio:>20}");
+        let (new, new_planning) = new.millis()?;
+        let (again, again_planning) = again.millis()?;
+        let theirs = median(&theirs).map(|t| t.wall.as_secs_f64() * 1000.0);
+        let tell = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.2}"));
+        println!(
+            "{question:<44} {new:>9.2} {new_planning:>9.2} {again:>9.2} {again_planning:>9.2} {:>14} {:>11} {:>9}",
+            tell(theirs),
+            tell(theirs.map(|t| t / new)),
+            tell(theirs.map(|t| t / again))
+        );
     }
     Ok(())
+}
+
+/// Times of one question.
+#[derive(Default)]
+struct Asked {
+    whole: Vec<Timing>,
+    planning: Vec<Timing>,
+}
+
+impl Asked {
+    fn add(&mut self, (whole, planning): (Duration, Duration)) {
+        self.whole.push(Timing { wall: whole, cpu: None });
+        self.planning.push(Timing { wall: planning, cpu: None });
+    }
+
+    /// Medians of the whole and of the planning.
+    fn millis(&self) -> anyhow::Result<(f64, f64)> {
+        let millis = |of: &[Timing]| median(of).map(|t| t.wall.as_secs_f64() * 1000.0).context("nothing was timed");
+        Ok((millis(&self.whole)?, millis(&self.planning)?))
+    }
+}
+
+async fn ask(door: &Door, text: &str, expected: &str) -> anyhow::Result<(Duration, Duration)> {
+    let begin = Instant::now();
+    let (answer, planning) = door.ask_in_parts(text).await?;
+    let whole = begin.elapsed();
+    ensure!(answer == expected, "`{text}`: first {expected}, then {answer}");
+    Ok((whole, planning))
 }
 
 /// Questions with one value as their answer, ours and DuckDB's words: the same, but for our view of last readings.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use arrow::util::display::array_value_to_string;
@@ -86,7 +87,7 @@ pub async fn files(lake: &Lake, table: &str) -> anyhow::Result<Vec<PathBuf>> {
     Ok(lake.snapshot(table).await?.files.iter().map(|f| root.join(&f.path)).collect())
 }
 
-/// Asks for one value, as text, through the door that users ask through: planned anew each time.
+/// Asks for one value, as text, through the door that users ask through.
 #[derive(Clone)]
 pub struct Door {
     session: LakeSession,
@@ -106,9 +107,19 @@ impl Door {
     /// # Errors
     /// When the question is refused or fails, or the answer has no row.
     pub async fn ask(&self, text: &str) -> anyhow::Result<String> {
+        Ok(self.ask_in_parts(text).await?.0)
+    }
+
+    /// As [`Self::ask`], with the time that went into planning.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub async fn ask_in_parts(&self, text: &str) -> anyhow::Result<(String, Duration)> {
+        let begun = Instant::now();
         let result = sql(&self.session.context, text, SqlLimits::default()).await?;
+        let planned = begun.elapsed();
         let batches: Vec<_> = result.stream()?.try_collect().await?;
         let batch = batches.iter().find(|b| b.num_rows() > 0).with_context(|| format!("no answer to: {text}"))?;
-        Ok(array_value_to_string(batch.column(0), 0)?)
+        Ok((array_value_to_string(batch.column(0), 0)?, planned))
     }
 }

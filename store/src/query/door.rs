@@ -22,6 +22,7 @@ use tokio::sync::{Semaphore, oneshot};
 use super::error::QueryError;
 use super::latest::named_meters;
 use super::merge::KEY;
+use super::prepared::{Prepared, is_lasting};
 
 /// Stack of the planning thread, in bytes. Only what is touched takes memory.
 const STACK_BYTES: usize = 256 << 20;
@@ -108,6 +109,16 @@ pub async fn sql(context: &SessionContext, text: &str, limits: SqlLimits) -> Res
 }
 
 async fn plan(context: SessionContext, text: &str, limits: SqlLimits) -> Result<SqlResult, QueryError> {
+    let prepared = context.state_ref().read().config().get_extension::<Prepared>();
+    let optimized = match prepared.and_then(|prepared| prepared.get(text)) {
+        Some(optimized) => optimized,
+        None => logical(&context, text, limits).await?,
+    };
+    physical(context, optimized).await
+}
+
+/// From the text to what is to be done.
+async fn logical(context: &SessionContext, text: &str, limits: SqlLimits) -> Result<LogicalPlan, QueryError> {
     let mut parser = DFParserBuilder::new(text).with_recursion_limit(limits.nesting * 2).build()?;
     let mut statements = parser.parse_statements()?;
     let statement = match (statements.pop_front(), statements.is_empty()) {
@@ -124,6 +135,17 @@ async fn plan(context: SessionContext, text: &str, limits: SqlLimits) -> Result<
     let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     options.verify_plan(&logical).map_err(|e| QueryError::Refused(first_line(&e)))?;
     let optimized = state.optimize(&logical)?;
+    if let Some(prepared) = state.config().get_extension::<Prepared>()
+        && is_lasting(&logical)?
+    {
+        prepared.keep(text, optimized.clone());
+    }
+    Ok(optimized)
+}
+
+/// From what is to be done to how.
+async fn physical(context: SessionContext, optimized: LogicalPlan) -> Result<SqlResult, QueryError> {
+    let state = context.state();
     let state = if is_narrow(&optimized)? { one_stream(state) } else { state };
     let plan = state.query_planner().create_physical_plan(&optimized, &state).await?;
     Ok(SqlResult { plan, context })

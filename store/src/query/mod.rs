@@ -33,6 +33,7 @@
 //! | views | `views` |
 //! | session | `session` |
 //! | SQL from users | `door` |
+//! | plans of questions asked before | `prepared` |
 
 mod as_of;
 mod civil;
@@ -42,6 +43,7 @@ mod files;
 mod hot;
 mod latest;
 mod merge;
+mod prepared;
 mod provider;
 mod resolve;
 mod session;

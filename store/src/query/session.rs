@@ -28,6 +28,7 @@ use super::civil;
 use super::error::QueryError;
 use super::hot::HotTail;
 use super::latest::LatestTable;
+use super::prepared::Prepared;
 use super::provider::{COMMIT_SEQ, LakeTable};
 use super::resolve::ResolvePlanner;
 use super::views::{self, Sources};
@@ -264,7 +265,8 @@ fn new_context(lake: &Lake, options: &ReadOptions) -> Result<SessionContext, Que
     let mut config = SessionConfig::new()
         .with_information_schema(true)
         .with_parquet_pruning(true)
-        .with_parquet_page_index_pruning(true);
+        .with_parquet_page_index_pruning(true)
+        .with_extension(Arc::new(Prepared::default()));
     if let Some(partitions) = options.target_partitions {
         config = config.with_target_partitions(partitions.max(1));
     }

@@ -404,3 +404,34 @@ async fn rule_11_the_door_answers_questions_and_refuses_everything_else() {
     let late = sql(&context, &format!("{long} FROM electricity ORDER BY 1"), hurried).await;
     assert!(matches!(late, Err(QueryError::Deadline(_))));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_asked_again_has_the_same_answer_and_the_present_stays_the_present() {
+    let dir = TempDir::new().unwrap();
+    let lake = committed(&dir.path().join("lake")).await;
+    let context = lake.session(ReadOptions::default()).await.unwrap();
+    let questions = [
+        "SELECT meter_id, energy_import_kwh FROM electricity WHERE meter_id = 'a' ORDER BY ts",
+        "SELECT meter_id, energy_import_kwh FROM electricity_latest ORDER BY meter_id",
+        "SELECT count(*) FROM electricity WHERE ts > (SELECT min(ts) FROM electricity)",
+    ];
+    for question in questions {
+        let first = text(&context, question).await;
+        for _ in 0..3 {
+            assert_eq!(text(&context, question).await, first, "{question}");
+        }
+    }
+    // Another session of the same lake has other rows, and knows nothing of the first one's plans.
+    lake.append(&schema::readings(Commodity::Electricity), vec![readings(&[("e", 50, 0, Some(1), None, 3)])])
+        .await
+        .unwrap();
+    let later = lake.session(ReadOptions::default()).await.unwrap();
+    assert!(text(&later, questions[1]).await.contains("| e "));
+    assert!(!text(&context, questions[1]).await.contains("| e "));
+    let mut moments = Vec::new();
+    for _ in 0..2 {
+        moments.push(list(&context, "SELECT now()").await);
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+    assert_ne!(moments[0], moments[1]);
+}
