@@ -1,6 +1,6 @@
 -- Use by day with the registers at both ends, for billing.
 SELECT usage_point_id, channel, start, "end", value, quality, method, estimated,
        start_register, start_register_quality, end_register, end_register_quality, meter_id
-FROM usage_spans
-WHERE level = 'day' AND start >= $from AND start < $to
+FROM usage_days
+WHERE start >= $from AND start < $to
 ORDER BY usage_point_id, channel, start

@@ -2,7 +2,8 @@
 //!
 //! A job walks its input up to the pin, derives the partitions that the asked days touch, and hands them to the store,
 //! which leaves alone what is byte for byte the same. So a rerun changes nothing, and a late reading rewrites only the
-//! partitions that it touched. Each run is taken down in `job_runs`, the only table that knows a clock.
+//! partitions that it touched. Job `usage` goes on from its last run over the same registry and rules: it derives the points
+//! and months that newer rows touch, and leaves the bytes that a run from nothing would leave. Each run is taken down in `job_runs`, the only table that knows a clock.
 
 use std::time::Duration;
 
@@ -21,8 +22,9 @@ pub(crate) mod profiles;
 mod run;
 mod usage;
 
+pub use billing::billing_reads_of_spans;
 pub use derive::{UsageDerive, UsageDeriveExec, UsageDerivePlanner};
-pub use usage::explain_usage;
+pub use usage::{explain_usage, forget_usage};
 
 /// Runs one job and takes it down in `job_runs`.
 ///
@@ -90,6 +92,9 @@ pub struct JobOptions {
     pub commit_seq: Option<i64>,
     /// The registry as of this import; `None`: the newest.
     pub registry_revision: Option<i64>,
+    /// Whether months before the asked days are derived again, too, where readings that came since the last run touch
+    /// them. Job `usage` alone knows of them; [`JobReport::first_day`] tells for the jobs behind it.
+    pub follow: bool,
     /// The rules.
     pub rules: Rules,
 }
@@ -98,7 +103,7 @@ impl JobOptions {
     /// All readings that are there, the newest registry and the default rules, for the days from `from` up to the day
     /// before `to`.
     pub fn new(from: CivilDay, to: CivilDay) -> Self {
-        Self { from, to, commit_seq: None, registry_revision: None, rules: Rules::default() }
+        Self { from, to, commit_seq: None, registry_revision: None, follow: false, rules: Rules::default() }
     }
 }
 
@@ -115,20 +120,22 @@ pub struct JobReport {
     pub registry_revision: i64,
     /// Rows of input that were read.
     pub rows_read: u64,
-    /// Rows derived, of all output tables.
+    /// Rows of the partitions asked for, of all output tables.
     pub rows: u64,
-    /// Output tables with the rows derived for each, in order of name.
+    /// Output tables with these rows of each, in order of name.
     pub tables: Vec<(&'static str, u64)>,
     /// Partitions whose bytes changed.
     pub partitions_changed: usize,
-    /// Partitions derived.
+    /// Partitions asked for.
     pub partitions: usize,
-    /// Usage spans derived; 0 for other jobs.
+    /// Usage spans of the asked months; 0 for other jobs.
     pub spans: u64,
-    /// Findings derived; 0 for other jobs.
+    /// Findings of the asked months; 0 for other jobs.
     pub findings: u64,
     /// How long it took, by the clock.
     pub duration: Duration,
+    /// The first day derived: the asked one, or before it where the run followed what was touched.
+    pub first_day: CivilDay,
     /// One line for people.
     pub summary: String,
 }

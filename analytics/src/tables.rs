@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field};
+use meterlake_model::Quality;
 use meterlake_store::TableSpec;
 use meterlake_store::schema::{MONTH, instant, maybe, required, spec, text, time};
 
@@ -17,8 +18,29 @@ pub(crate) mod write;
 /// Partition column: which share of the usage points.
 pub const BUCKET: &str = "bucket";
 
-/// The bucket of every usage point, up to some ten thousand of them.
+/// The bucket of tables that have few rows a usage point.
 pub const ONLY_BUCKET: i32 = 0;
+
+/// Usage points in a bucket, at most about so many.
+const BUCKET_POINTS: usize = 1 << 14;
+
+/// How many buckets the slots and days of so many usage points are shared out to: 1 up to some ten thousand points, 64 for
+/// a million.
+pub fn buckets_for(points: usize) -> u16 {
+    let buckets = points.div_ceil(BUCKET_POINTS).max(1).next_power_of_two();
+    u16::try_from(buckets).unwrap_or(1 << 15)
+}
+
+/// The bucket of a usage point: the same on every machine and in every version (FNV-1a over its id, mixed as MurmurHash 3
+/// mixes).
+pub fn bucket_of(point: &str, buckets: u16) -> u16 {
+    let hash = point
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    let hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    u16::try_from((hash ^ (hash >> 33)) % u64::from(buckets.max(1))).unwrap_or(0)
+}
 
 /// Partition column of `alert_events`: who took the step, `machine` or `person`.
 pub const ORIGIN: &str = "origin";
@@ -49,6 +71,66 @@ pub fn usage_spans() -> TableSpec {
         required(BUCKET, DataType::Int32),
     ];
     spec("usage_spans", fields, &[MONTH, BUCKET], &["usage_point_id", "channel", "level", "start"])
+}
+
+/// Use of one usage point and channel by civil day of its zone, exact, with the registers at both ends: the wholes of
+/// [`usage_spans`], which billing adds up. `slots_…` counts the day's slots by state and `use_…` is what was used in them;
+/// the uses add up to `value`. A day on which a meter was exchanged has a row for each.
+pub fn usage_days() -> TableSpec {
+    let mut fields = vec![
+        text("usage_point_id"),
+        text("channel"),
+        required("day", DataType::Date32),
+        time("start"),
+        time("end"),
+        maybe("value", AMOUNT),
+        text("quality"),
+        maybe("method", DataType::Utf8),
+        required("estimated", AMOUNT),
+        maybe("start_register", AMOUNT),
+        maybe("start_register_quality", DataType::Utf8),
+        maybe("end_register", AMOUNT),
+        maybe("end_register_quality", DataType::Utf8),
+        text("meter_id"),
+    ];
+    fields.extend(Quality::ALL.iter().map(|q| required(&format!("slots_{q}"), DataType::Int32)));
+    fields.extend(Quality::ALL[1..].iter().map(|q| required(&format!("use_{q}"), AMOUNT)));
+    fields.extend([text(MONTH), required(BUCKET, DataType::Int32)]);
+    spec("usage_days", fields, &[MONTH, BUCKET], &["usage_point_id", "channel", "start"])
+}
+
+/// Where a walk over readings can be taken up at the first instant of a month: the last reading before it that surely
+/// stands, with what has to be known of the line that it is on. Registers are as read, with their wraps counted on.
+pub fn usage_anchors() -> TableSpec {
+    let fields = vec![
+        text("usage_point_id"),
+        text("channel"),
+        text("state"),
+        text("meter_id"),
+        maybe("installation", DataType::Int32),
+        maybe("ts", instant()),
+        maybe("register", AMOUNT),
+        maybe("line_register", AMOUNT),
+        maybe("line_start", instant()),
+        maybe("first_line", DataType::Boolean),
+        maybe("settled_at", instant()),
+        maybe("closed_at", instant()),
+        text(MONTH),
+        required(BUCKET, DataType::Int32),
+    ];
+    spec("usage_anchors", fields, &[MONTH, BUCKET], &["usage_point_id", "channel"])
+}
+
+/// What the derived months stand for: those listed are as a run pinned to `commit_seq` over this basis would derive them
+/// from nothing. The row without a month says up to which commit a run may have written.
+pub fn usage_progress() -> TableSpec {
+    let fields = vec![
+        text("derived_month"),
+        text("basis"),
+        required("commit_seq", DataType::Int64),
+        required("reached", DataType::Int64),
+    ];
+    spec("usage_progress", fields, &[], &["derived_month"])
 }
 
 /// What a check found while usage was derived.
@@ -261,9 +343,12 @@ pub fn job_runs() -> TableSpec {
 }
 
 /// All tables of this crate.
-pub fn all() -> [TableSpec; 9] {
+pub fn all() -> [TableSpec; 12] {
     [
         usage_spans(),
+        usage_days(),
+        usage_anchors(),
+        usage_progress(),
         findings(),
         billing_runs(),
         billing_reads(),
@@ -278,6 +363,16 @@ pub fn all() -> [TableSpec; 9] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bucket_holds_some_ten_thousand_points_and_they_spread_evenly() {
+        let buckets = [0, 1, 10_000, 16_384, 16_385, 100_000, 1_000_000].map(buckets_for);
+        assert_eq!(buckets, [1, 1, 1, 1, 2, 8, 64]);
+        let mut counts = [0_usize; 64];
+        (0..64_000).for_each(|n| counts[usize::from(bucket_of(&format!("ES00{n:08}"), 64))] += 1);
+        assert!(counts.iter().all(|n| (800..1200).contains(n)), "{counts:?}");
+        assert_eq!([bucket_of("E1", 1), bucket_of("E1", 64), bucket_of("E2", 64)], [0, 35, 49], "for ever");
+    }
 
     #[test]
     fn every_table_names_only_columns_that_it_has_and_ends_with_its_partitions() {

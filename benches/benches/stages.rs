@@ -127,6 +127,8 @@ fn walk(input: &Input, repeats: usize) -> anyhow::Result<Derived> {
             outages: &[],
             holidays: &holidays,
             wholes: &[],
+            anchor: None,
+            borders: &[],
             from,
             to,
         });

@@ -73,8 +73,8 @@ pub(crate) fn day(text: &str) -> Result<CivilDay, String> {
 
 /// Days that a run looks back by default: a month and its edges.
 const DEFAULT_DAYS: i32 = 40;
-/// Before the oldest new reading lies the gap that it closes; so many days are derived again.
-const GAP_DAYS: i32 = 35;
+/// An alert that a new reading changes or ends may have begun so many days before.
+const ALERT_DAYS: i32 = 35;
 
 /// Runs one of the commands.
 ///
@@ -191,10 +191,13 @@ async fn turn(config: &Config, lake: &Lake, done: Option<i64>) -> anyhow::Result
     let Some((oldest, newest)) = touched_since(lake, done.unwrap_or(0)).await? else {
         return Ok(None);
     };
-    let from = Zone::utc().day_of(oldest).plus_days(-GAP_DAYS);
-    let options = JobOptions { rules: setup::rules(config), ..JobOptions::new(from, today().plus_days(2)) };
+    // How far back a reading changes what was used, job `usage` finds out; the others follow it.
+    let from = Zone::utc().day_of(oldest).plus_days(-ALERT_DAYS);
+    let rules = setup::rules(config);
+    let mut options = JobOptions { rules, follow: true, ..JobOptions::new(from, today().plus_days(2)) };
     for job in Job::ALL {
         let report = run_job(lake, job, &options).await?;
+        options.from = options.from.min(report.first_day);
         tracing::info!(
             job = job.as_str(),
             run = report.run_id,

@@ -1,7 +1,6 @@
 //! Writing whole batches: rows appended to a table, and partitions of derived tables replaced.
 //!
-//! A replaced partition is one file named by the hash of its bytes. Equal rows give equal bytes, so what did not change
-//! is seen by its name and not written again, and a rerun of a job leaves no trace.
+//! Equal rows give equal bytes (see [`crate::replace`]), so a rerun of a job leaves no trace.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,9 +14,9 @@ use uuid::Uuid;
 
 use crate::error::StoreError;
 use crate::lake::{Lake, put_file};
-use crate::log::{AppStep, Change};
+use crate::log::Change;
 use crate::parquet_file::{Effort, EncodedFile, FileWriter};
-use crate::table::{DataFile, TableSpec, maintenance_app};
+use crate::table::{DataFile, TableSpec};
 
 /// Which partition: the values of [`TableSpec::partition_by`] in its order. Empty for a table without partitions.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -75,43 +74,13 @@ impl Lake {
         spec: &TableSpec,
         partitions: Vec<(PartitionKey, Vec<RecordBatch>)>,
     ) -> Result<Replaced, StoreError> {
-        self.ensure(spec).await?;
-        let mut log = self.locked(spec.name).await?;
-        log.refresh().await?;
-        let mut change = Change { operation: "WRITE", data_change: true, ..Change::default() };
-        let mut done = Replaced::default();
+        let mut replacement = self.replacement(spec).await?;
         for (key, batches) in partitions {
             key.check(spec.name, spec.partition_by)?;
             let rows = file_rows(spec, &batches)?;
-            done.rows += rows.num_rows() as u64;
-            let columns = key.columns(spec.partition_by);
-            let live = log.state().files.iter().filter(|f| f.partition == columns);
-            let live: Vec<String> = live.map(|f| f.path.clone()).collect();
-            if rows.num_rows() == 0 {
-                done.changed += usize::from(!live.is_empty());
-                change.remove.extend(live);
-                continue;
-            }
-            let file = encode(spec, &rows, Effort::Closed).await?;
-            let path = format!("{}whole-{}.parquet", key.directory(spec.partition_by), hash(&file.bytes));
-            if live == [path.as_str()] {
-                continue;
-            }
-            done.changed += 1;
-            if !live.contains(&path) {
-                put_file(&log, &path, file.bytes.clone()).await?;
-                change.add.push(data_file(path.clone(), columns, file));
-            }
-            change.remove.extend(live.into_iter().filter(|p| *p != path));
+            replacement.partition(key, futures::stream::iter([Ok::<_, StoreError>(rows)])).await?;
         }
-        if change.add.is_empty() && change.remove.is_empty() {
-            return Ok(done);
-        }
-        let app = maintenance_app(spec.name);
-        let before = log.state().transactions.get(&app).copied();
-        change.transaction = Some(AppStep { app, before, after: before.unwrap_or(0) + 1 });
-        log.commit(&change).await?;
-        Ok(done)
+        replacement.commit().await
     }
 
     /// Adds rows, one file for each partition that they fall into, in one commit. Gives the number of rows.
@@ -165,7 +134,7 @@ pub(crate) fn file_schema(schema: &SchemaRef, partition_by: &[impl AsRef<str>]) 
 fn file_rows(spec: &TableSpec, batches: &[RecordBatch]) -> Result<RecordBatch, StoreError> {
     let schema = file_schema(&spec.schema, spec.partition_by);
     let rows = joined(spec, &schema, batches)?;
-    sort(spec, &rows)
+    sort_rows(spec, &rows)
 }
 
 fn joined(spec: &TableSpec, schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch, StoreError> {
@@ -174,7 +143,7 @@ fn joined(spec: &TableSpec, schema: &SchemaRef, batches: &[RecordBatch]) -> Resu
 }
 
 /// The batch with exactly these columns, by name.
-fn fit(table: &str, schema: &SchemaRef, batch: &RecordBatch) -> Result<RecordBatch, StoreError> {
+pub(crate) fn fit(table: &str, schema: &SchemaRef, batch: &RecordBatch) -> Result<RecordBatch, StoreError> {
     let columns = schema
         .fields()
         .iter()
@@ -193,12 +162,16 @@ fn fit(table: &str, schema: &SchemaRef, batch: &RecordBatch) -> Result<RecordBat
     RecordBatch::try_new(schema.clone(), columns).map_err(|source| StoreError::rows(table, source.to_string()))
 }
 
-fn sort(spec: &TableSpec, rows: &RecordBatch) -> Result<RecordBatch, StoreError> {
+/// Rows in the order of the table. All other columns break ties, so that equal sets of rows are equal in whatever order
+/// they come.
+///
+/// # Errors
+/// When the rows cannot be compared.
+pub fn sort_rows(spec: &TableSpec, rows: &RecordBatch) -> Result<RecordBatch, StoreError> {
     if spec.sort_by.is_empty() || rows.num_rows() < 2 {
         return Ok(rows.clone());
     }
     let wrap = |source| StoreError::arrow(spec.name, source);
-    // All other columns break ties, so that equal sets of rows become equal bytes in whatever order they come.
     let others = rows.schema();
     let others = others.fields().iter().map(|f| f.name().as_str()).filter(|n| !spec.sort_by.contains(n));
     let columns = spec

@@ -1,24 +1,27 @@
-//! The job `billing`: day spans and findings to one read a usage point, channel and cycle.
+//! The job `billing`: the days of `usage_days` and findings to one read a usage point, channel and cycle.
 //!
 //! A run is a civil month: all cycles whose last day lies in it. The asked days are widened to whole months, since a run
 //! is replaced whole; a cycle that is not over is held, because its days are missing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use arrow::array::RecordBatch;
 use datafusion::error::DataFusionError;
 use meterlake_model::registry::{Installation, UsagePoint};
 use meterlake_model::{Amount, Channel, ChannelKind, CivilDay, Quality, Timestamp};
+use meterlake_store::Lake;
 
 use super::groups::{Group, Groups};
 use super::profiles::{civil_months, period_key, span_of};
 use super::run::{Output, Run, month_partition};
-use super::{Job, JobError};
+use super::{Job, JobError, JobOptions};
 use crate::billing::{BillingRead, CycleInput, ReadState, read_cycle};
 use crate::tables;
 use crate::tables::read::{Rows, amount_at, instant_at};
 use crate::usage::{Boundary, Finding, Level, Rule, Severity, Span};
 
 const DAYS: &str = include_str!("../../sql/days.sql");
+const DAYS_OF_SPANS: &str = include_str!("../../sql/days_of_spans.sql");
 const FINDINGS: &str = include_str!("../../sql/findings.sql");
 
 /// A row of `billing_reads`.
@@ -46,10 +49,33 @@ pub(crate) struct RunTotals {
 /// Derives the runs of the civil months that the asked days touch.
 pub(super) async fn derive(run: &Run<'_>) -> Result<Output, JobError> {
     let mut output = Output::default();
-    run.needs("usage_spans", Job::Usage, &mut output)?;
+    run.needs("usage_days", Job::Usage, &mut output)?;
     run.needs("findings", Job::Usage, &mut output)?;
+    let rows = reads(run, DAYS, &mut output).await?;
+    write(run, &mut output, &rows).await?;
+    Ok(output)
+}
+
+/// The rows of `billing_reads` as they follow from the spans themselves instead of from their days in `usage_days`, by run:
+/// what must be equal, and a check that it is. Nothing is written.
+///
+/// # Errors
+/// As [`super::run_job`].
+pub async fn billing_reads_of_spans(lake: &Lake, options: &JobOptions) -> Result<Vec<RecordBatch>, JobError> {
+    let run = Run::begin(lake, Job::Billing, options).await?;
+    let mut output = Output::default();
+    run.needs("usage_spans", Job::Usage, &mut output)?;
+    let rows = reads(&run, DAYS_OF_SPANS, &mut output).await?;
+    let batches = rows.values().map(|rows| tables::write::billing_reads(rows));
+    batches.collect::<Result<_, _>>().map_err(|e| run.failed(e.into()))
+}
+
+type Reads<'a> = BTreeMap<String, Vec<ReadRow<'a>>>;
+
+/// The reads of the civil months that the asked days touch, by run, out of a query for days.
+async fn reads<'a>(run: &'a Run<'_>, days: &str, output: &mut Output) -> Result<Reads<'a>, JobError> {
     let months = civil_months(run.options.from, run.options.to);
-    let (Some(first), Some(last)) = (months.first(), months.last()) else { return Ok(output) };
+    let (Some(first), Some(last)) = (months.first(), months.last()) else { return Ok(Reads::new()) };
     // A cycle whose last day is in the first month began at most a month before it.
     let range = span_of(run, first.plus_months(-1), last.plus_months(1));
     let mut installed: BTreeMap<&str, Vec<&Installation>> = BTreeMap::new();
@@ -59,10 +85,10 @@ pub(super) async fn derive(run: &Run<'_>) -> Result<Output, JobError> {
     for installations in installed.values_mut() {
         installations.sort_by_key(|i| i.installed_at);
     }
-    let mut findings = findings(run, range, &installed, &mut output).await?;
-    let mut groups = Groups::new(run.stream_between(DAYS, range).await?, &["usage_point_id"]);
+    let mut findings = findings(run, range, &installed, output).await?;
+    let mut groups = Groups::new(run.stream_between(days, range).await?, &["usage_point_id"]);
     let mut next = groups.next(run).await?;
-    let mut rows: BTreeMap<String, Vec<ReadRow<'_>>> = months.iter().map(|m| (period_key(*m), Vec::new())).collect();
+    let mut rows: Reads<'a> = months.iter().map(|m| (period_key(*m), Vec::new())).collect();
     for (id, point) in &run.registry.usage_points {
         // Groups come in the order of the registry; those of points that it no longer knows are passed over.
         while next.as_ref().is_some_and(|g| g.key.first().is_some_and(|k| k.as_str() < id.as_str())) {
@@ -104,8 +130,7 @@ pub(super) async fn derive(run: &Run<'_>) -> Result<Output, JobError> {
         }
     }
     output.rows_read += groups.rows_read;
-    write(run, &mut output, &rows).await?;
-    Ok(output)
+    Ok(rows)
 }
 
 /// The installations that have a channel: what its spans name by index.
@@ -212,6 +237,7 @@ fn spans(group: &Group, installations: &[&Installation]) -> Result<BTreeMap<Stri
                 end_register: boundary(amount_at(last, row)?, last_quality.at(row)),
                 installation: index_of(&with, meter_id.at(row), start),
                 evidence: None,
+                parts: None,
             };
             match found.get_mut(&of) {
                 Some(list) => list.push(span),

@@ -5,29 +5,43 @@
 //! nothing is sorted and nothing is hashed. One meter is held at a time, and of points whose meter was exchanged all
 //! meters until the last of them has passed.
 //!
-//! A row of its output is a span (`level` is `slot` or `day`) or a finding (`level` is `finding`); texts are
-//! dictionaries and amounts 64-bit decimals, half the size of what the tables hold. Rows of one usage point come
-//! together, by channel, level and start.
+//! A row of its output is a span (`level` is `slot` or `day`), a finding (`level` is `finding`) or what is known at the
+//! border of a month (`level` is `border`); texts are dictionaries and amounts 64-bit decimals, half the size of what the
+//! tables hold. Rows of one usage point come together, by channel, level and start. A point whose walk must be taken up
+//! further back has one row, and its `level` is `short`.
 
 mod exec;
 mod node;
 mod output;
 mod walk;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use meterlake_model::registry::{Installation, Registry};
 use meterlake_model::{Channel, ChannelKind, Commodity, MeterId, Timestamp, UsagePointId};
 
 use crate::rules::Rules;
+use crate::usage::Anchor;
 
 pub use exec::UsageDeriveExec;
 pub use node::{UsageDerive, UsageDerivePlanner};
-pub(crate) use output::FINDING;
+pub(crate) use output::{BORDER, FINDING, SHORT};
 
 /// Times without supply by meter, shown by something other than silence.
 pub(crate) type Outages = HashMap<MeterId, Vec<(Timestamp, Timestamp)>>;
+
+/// What of one usage point is derived, and from where on.
+#[derive(Debug, Clone)]
+pub(crate) struct PointPlan {
+    /// Spans that start before are not emitted.
+    pub(crate) from: Timestamp,
+    /// Where the walk of each channel is taken up; those left out begin with the first row.
+    pub(crate) anchors: Vec<(Channel, Anchor)>,
+}
+
+/// The usage points that are derived; all others are passed over.
+pub(crate) type Plans = HashMap<UsagePointId, PointPlan>;
 
 /// All that the walk goes by beside the rows.
 #[derive(Debug)]
@@ -44,6 +58,10 @@ pub(crate) struct DeriveInput {
     pub(crate) from: Timestamp,
     /// Spans that start then or later are not emitted.
     pub(crate) to: Timestamp,
+    /// First instants of the months in between.
+    pub(crate) borders: Vec<Timestamp>,
+    /// Which points, and from where on; `None`: all, from their installations on.
+    plans: Option<Plans>,
     /// Installations by usage point, as indexes into the registry's, in order of time; points of the commodity only.
     by_point: BTreeMap<UsagePointId, Vec<usize>>,
 }
@@ -66,7 +84,32 @@ impl DeriveInput {
         for indexes in by_point.values_mut() {
             indexes.sort_by_key(|i| registry.installations[*i].installed_at);
         }
-        Self { commodity, registry, rules, outages, from, to, by_point }
+        let (borders, plans) = (Vec::new(), None);
+        Self { commodity, registry, rules, outages, from, to, borders, plans, by_point }
+    }
+
+    /// The same for some points only, with what is known at the given borders.
+    pub(crate) fn with_plans(mut self, plans: Plans, borders: Vec<Timestamp>) -> Self {
+        self.by_point.retain(|point, _| plans.contains_key(point));
+        (self.plans, self.borders) = (Some(plans), borders);
+        self
+    }
+
+    /// The plan of a point: all of it when nobody said otherwise.
+    fn plan_of(&self, point: &UsagePointId) -> PointPlan {
+        let plan = self.plans.as_ref().and_then(|plans| plans.get(point)).cloned();
+        plan.unwrap_or(PointPlan { from: self.from, anchors: Vec::new() })
+    }
+
+    /// Whether only some points are derived.
+    pub(crate) fn is_partial(&self) -> bool {
+        let all = self.registry.usage_points.values().filter(|p| p.commodity == self.commodity).count();
+        self.by_point.len() < all
+    }
+
+    /// The meters of the points that are derived, in order.
+    pub(crate) fn meters(&self) -> BTreeSet<&MeterId> {
+        self.by_point.keys().flat_map(|point| self.installations_of(point).map(|i| &i.meter_id)).collect()
     }
 
     /// The installations of one usage point in order of time.
@@ -94,14 +137,15 @@ impl DeriveInput {
         channels
     }
 
-    /// Two inputs with the same key give the same output.
-    pub(crate) fn key(&self) -> (Commodity, i64, String, i64, i64) {
-        (self.commodity, self.registry.revision, self.rules.hash(), self.from.micros(), self.to.micros())
+    /// Two inputs with the same key give the same output, unless one of them is for some points only.
+    pub(crate) fn key(&self) -> (Commodity, i64, String, i64, i64, Option<usize>) {
+        let points = self.plans.as_ref().map(HashMap::len);
+        (self.commodity, self.registry.revision, self.rules.hash(), self.from.micros(), self.to.micros(), points)
     }
 }
 
 /// The register that stands behind an interval channel.
-fn register_of(interval: Channel) -> Option<Channel> {
+pub(crate) fn register_of(interval: Channel) -> Option<Channel> {
     Channel::by_name(&interval.name().replace("_delta_", "_")).filter(|c| c.kind() == ChannelKind::Register)
 }
 

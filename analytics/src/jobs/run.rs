@@ -11,7 +11,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::prelude::{SessionContext, col, lit};
 use futures::TryStreamExt;
 use meterlake_model::registry::Registry;
-use meterlake_model::{Commodity, Timestamp, month_key};
+use meterlake_model::{CivilDay, Commodity, Timestamp, month_key};
 use meterlake_store::life::Erasure;
 use meterlake_store::query::{LakeSession, ReadOptions};
 use meterlake_store::schema::readings_name;
@@ -53,6 +53,8 @@ pub(super) struct Output {
     pub(super) spans: u64,
     pub(super) findings: u64,
     pub(super) summary: String,
+    /// The first day derived, where that is before the asked ones.
+    pub(super) first_day: Option<CivilDay>,
 }
 
 impl<'a> Run<'a> {
@@ -85,6 +87,11 @@ impl<'a> Run<'a> {
         &self.session.context
     }
 
+    /// Whether a table was there at the start.
+    pub(super) fn has(&self, table: &str) -> bool {
+        self.session.versions.contains_key(table)
+    }
+
     /// Notes a table as an input; `None` when it is not there.
     pub(super) fn reads(&self, table: &str, output: &mut Output) -> Option<i64> {
         let version = *self.session.versions.get(table)?;
@@ -107,7 +114,13 @@ impl<'a> Run<'a> {
 
     /// The UTC months that the asked days touch, each with its first instant and that of the next.
     pub(super) fn months(&self) -> Vec<Month> {
+        self.months_from(self.instants().0)
+    }
+
+    /// As [`Self::months`], from the month of an earlier time on.
+    pub(super) fn months_from(&self, earlier: Timestamp) -> Vec<Month> {
         let (from, to) = self.instants();
+        let from = from.min(earlier);
         let utc = meterlake_model::Zone::utc();
         let mut day = utc.day_of(from).first_of_month();
         let mut months = Vec::new();
@@ -222,6 +235,7 @@ impl<'a> Run<'a> {
             spans: output.spans,
             findings: output.findings,
             duration,
+            first_day: output.first_day.map_or(self.options.from, |day| day.min(self.options.from)),
             summary: output.summary,
         })
     }
@@ -273,9 +287,9 @@ pub(super) struct Month {
 }
 
 impl Month {
-    /// The partition of this month that holds every usage point.
-    pub(super) fn partition(&self) -> PartitionKey {
-        month_partition(&self.key)
+    /// The partition of this month and a bucket of usage points.
+    pub(super) fn partition(&self, bucket: u16) -> PartitionKey {
+        PartitionKey::new([self.key.clone(), bucket.to_string()])
     }
 }
 
@@ -285,10 +299,21 @@ pub(super) fn month_partition(month: &str) -> PartitionKey {
 }
 
 /// What program derived it.
-const PROGRAM: &str = concat!("meterlake ", env!("CARGO_PKG_VERSION"));
+pub(super) const PROGRAM: &str = concat!("meterlake ", env!("CARGO_PKG_VERSION"));
 
 /// The newest commit that every table of readings and events holds, so that a run pinned to it can be repeated.
 pub(super) async fn newest_commit(lake: &Lake) -> Result<i64, JobError> {
+    let positions = positions(lake).await?;
+    Ok(positions.into_iter().min().map_or(0, |p| i64::try_from(p).unwrap_or(i64::MAX)))
+}
+
+/// The newest commit that any table of readings or events holds.
+pub(super) async fn furthest_commit(lake: &Lake) -> Result<i64, JobError> {
+    let positions = positions(lake).await?;
+    Ok(positions.into_iter().max().map_or(0, |p| i64::try_from(p).unwrap_or(i64::MAX)))
+}
+
+async fn positions(lake: &Lake) -> Result<Vec<u64>, JobError> {
     let mut positions = Vec::new();
     for table in Commodity::ALL.map(readings_name).into_iter().chain(["meter_events"]) {
         match lake.snapshot(table).await {
@@ -297,7 +322,7 @@ pub(super) async fn newest_commit(lake: &Lake) -> Result<i64, JobError> {
             Err(e) => return Err(e.into()),
         }
     }
-    Ok(positions.into_iter().min().map_or(0, |p| i64::try_from(p).unwrap_or(i64::MAX)))
+    Ok(positions)
 }
 
 fn whole(count: u64) -> i64 {

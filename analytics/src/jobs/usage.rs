@@ -1,107 +1,173 @@
 //! The job `usage`: readings to `usage_spans` and `findings`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, DictionaryArray, RecordBatch, StringArray};
-use arrow::compute::cast;
-use arrow::datatypes::{Int8Type, Schema};
+use arrow::array::{AsArray, RecordBatch, StringArray};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Extension, LogicalPlan};
 use datafusion::physical_plan::{ExecutionPlan, displayable, execute_stream};
-use datafusion::prelude::{DataFrame, SessionContext, col};
+use datafusion::prelude::{DataFrame, Expr, SessionContext, col, lit};
+use datafusion::scalar::ScalarValue;
 use futures::TryStreamExt;
-use meterlake_model::registry::Registry;
-use meterlake_model::{Commodity, MeterId, Timestamp, Zone};
+use meterlake_model::{Commodity, MeterId, Timestamp, UsagePointId, Zone};
+use meterlake_store::Lake;
 use meterlake_store::schema::readings_name;
-use meterlake_store::{Lake, TableSpec};
 
-use super::derive::{DeriveInput, FINDING, Outages, UsageDerive};
+use super::derive::{DeriveInput, Outages, SHORT, UsageDerive};
 use super::run::{Month, Output, Run};
 use super::{Job, JobError, JobOptions};
-use crate::tables;
+use crate::tables::bucket_of;
 use crate::tables::read::{Rows, instant_at, other};
+
+mod marks;
+mod plan;
+mod progress;
+mod rows;
+mod shelf;
+mod write;
+
+pub use progress::forget_usage;
+
+use plan::{Group, Work};
+use rows::short_texts;
+use shelf::Shelf;
 
 const OUTAGES: &str = include_str!("../../sql/outages.sql");
 
-/// About so many spans are held at once, some hundred bytes each; a month is the least that can be derived.
-const SPANS_AT_ONCE: i64 = 4_000_000;
+/// About so many bytes of derived rows are held in memory, beside what waits in files.
+const HELD_BYTES: usize = 256 << 20;
 
-/// Derives the partitions that the asked days touch, as many months in one walk as memory is meant to hold: use asked
-/// for in parts is the same as asked for at once.
+/// Up to so many meters are named one by one when their readings are looked for.
+const NAMED_METERS: usize = 1000;
+
+/// Derives of the asked months what readings since the last run touched, and of months that no run has derived everything:
+/// the rows are those of a run from nothing.
 pub(super) async fn derive(run: &Run<'_>) -> Result<Output, JobError> {
     let mut output = Output::default();
     let outages = Arc::new(outages(run, &mut output).await?);
-    let months = run.months();
-    let at_once = months_at_once(&run.registry, SPANS_AT_ONCE);
-    for months in months.chunks(at_once) {
-        derive_months(run, months, &outages, &mut output).await?;
+    let mut work = Work::plan(run, &outages).await?;
+    output.first_day = work.months.first().map(|month| Zone::utc().day_of(month.start));
+    for commodity in Commodity::ALL {
+        // They are inputs also when nothing in them is new.
+        run.reads(readings_name(commodity), &mut output);
     }
+    work.begin(run).await?;
+    let mut shelf = Shelf::new(run.session(), HELD_BYTES);
+    let mut short = Vec::new();
+    while let Some(group) = work.next(run, std::mem::take(&mut short)).await? {
+        short = walk(run, &outages, (&work, group), &mut shelf, &mut output).await?;
+    }
+    write::replace(run, &work, &mut shelf, &mut output).await?;
+    work.finish(run).await?;
     output.spans = output.tables.get("usage_spans").copied().unwrap_or(0);
     output.findings = output.tables.get("findings").copied().unwrap_or(0);
     output.summary = format!(
-        "{} spans and {} findings from {} rows, {} of {} partitions changed",
+        "{} spans and {} findings, {} rows read, {} of {} partitions changed",
         output.spans, output.findings, output.rows_read, output.partitions_changed, output.partitions
     );
     Ok(output)
 }
 
-/// How many months of slots of all installations are about `spans`; at least one.
-fn months_at_once(registry: &Registry, spans: i64) -> usize {
-    const MONTH_S: i64 = 31 * 86_400;
-    let channels = registry.installations.iter().flat_map(|i| &i.channels);
-    let a_month: i64 = channels.map(|c| MONTH_S / c.interval_s.max(60)).fold(0, i64::saturating_add);
-    usize::try_from(spans / a_month.max(1)).unwrap_or(usize::MAX).max(1)
-}
-
-async fn derive_months(
+/// Walks a group of points and puts their rows by; gives the points whose walk must be taken up further back.
+async fn walk(
     run: &Run<'_>,
-    months: &[Month],
     outages: &Arc<Outages>,
+    (work, group): (&Work, Group),
+    shelf: &mut Shelf,
     output: &mut Output,
-) -> Result<(), JobError> {
-    let (Some(first), Some(last)) = (months.first(), months.last()) else { return Ok(()) };
+) -> Result<Vec<UsagePointId>, JobError> {
+    let months = work.months.as_slice();
+    let (Some(first), Some(last)) = (months.first(), months.last()) else { return Ok(Vec::new()) };
     let range = (first.start, last.end);
+    let (registry, rules) = (run.registry.clone(), run.rules.clone());
+    let borders = months.iter().map(|m| m.start).collect();
+    let input = DeriveInput::new(group.commodity, registry, rules, outages.clone(), range);
+    let input = Arc::new(input.with_plans(group.plans, borders));
+    let mut short = Vec::new();
+    if input.is_empty() || !run.has(readings_name(group.commodity)) {
+        return Ok(short);
+    }
     let session = run.session();
-    let mut sorted = Sorted::new(months);
-    for commodity in Commodity::ALL {
-        let table = readings_name(commodity);
-        let (registry, rules) = (run.registry.clone(), run.rules.clone());
-        let input = Arc::new(DeriveInput::new(commodity, registry, rules, outages.clone(), range));
-        if input.is_empty() || run.reads(table, output).is_none() {
-            continue;
-        }
-        let plan = plan(session, input).await.map_err(|e| run.failed(e))?;
-        let mut batches = execute_stream(plan.clone(), session.task_ctx()).map_err(|e| run.failed(e))?;
-        while let Some(batch) = batches.try_next().await.map_err(|e| run.failed(e))? {
-            sorted.take(&batch).map_err(|e| run.failed(e))?;
-        }
-        output.rows_read += rows_of(plan.children());
+    let plan = plan(session, input, group.from).await.map_err(|e| run.failed(e))?;
+    let mut batches = execute_stream(plan.clone(), session.task_ctx()).map_err(|e| run.failed(e))?;
+    while let Some(batch) = batches.try_next().await.map_err(|e| run.failed(e))? {
+        let derived = put(&batch, months, work.buckets, shelf).map_err(|e| run.failed(e))?;
+        short.extend(derived);
     }
-    let Sorted { spans, findings, .. } = sorted;
-    for (spec, by_month) in [(tables::usage_spans(), spans), (tables::findings(), findings)] {
-        for (month, batches) in months.iter().zip(by_month) {
-            let rows = batches.values().flatten();
-            let rows = rows.map(|batch| as_table(&spec, batch)).collect::<Result<Vec<_>, _>>();
-            let rows = rows.map_err(|e| run.failed(e))?;
-            run.replace(output, &spec, vec![(month.partition(), rows)]).await?;
-        }
-    }
-    Ok(())
+    output.rows_read += rows_of(plan.children());
+    Ok(short)
 }
 
-/// The plan over the readings of one commodity, in the order in which their files are sorted.
+/// Cuts the rows of one usage point by month and puts them by; gives the point when its walk was too short.
+fn put(
+    batch: &RecordBatch,
+    months: &[Month],
+    buckets: u16,
+    shelf: &mut Shelf,
+) -> Result<Option<UsagePointId>, DataFusionError> {
+    let rows = Rows(batch);
+    let start = rows.time("start")?;
+    let points = short_texts(batch, "usage_point_id")?;
+    let Some(point) = points.downcast_dict::<StringArray>().and_then(|d| d.into_iter().next().flatten()) else {
+        return Ok(None);
+    };
+    let levels: &StringArray = short_texts(batch, "level")?.values().as_string();
+    if levels.iter().flatten().any(|level| level == SHORT) {
+        return UsagePointId::new(point).map(Some).map_err(|e| other(e.to_string()));
+    }
+    let mut by_month: Vec<Vec<RecordBatch>> = vec![Vec::new(); months.len()];
+    let mut from = 0;
+    while from < rows.len() {
+        let at = instant_at(start, from)?;
+        let Some(index) = months.iter().position(|m| m.start <= at && at < m.end) else {
+            return Err(other(format!("a span of {point} starts at {at}, outside the months asked for")));
+        };
+        let (low, high) = (months[index].start.micros(), months[index].end.micros());
+        let to = from + (from..rows.len()).take_while(|row| (low..high).contains(&start.value(*row))).count();
+        by_month[index].push(batch.slice(from, to - from));
+        from = to;
+    }
+    let point: Arc<str> = point.into();
+    let bucket = bucket_of(&point, buckets);
+    for (month, rows) in by_month.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
+        shelf.put((month, bucket), point.clone(), rows)?;
+    }
+    Ok(None)
+}
+
+/// The plan over the readings of one commodity, in the order in which their files are sorted: those of the input's meters
+/// from `from` on.
 pub(crate) async fn plan(
     session: &SessionContext,
     input: Arc<DeriveInput>,
+    from: Option<Timestamp>,
 ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
     let names = ["meter_id", "ts", "revision", "received_at", "flags"];
     let columns = names.into_iter().chain(input.channels().into_iter().map(|c| c.name())).map(col);
-    let rows = session.table(readings_name(input.commodity)).await?.select(columns)?;
-    let (state, rows) = rows.into_parts();
+    let mut rows = session.table(readings_name(input.commodity)).await?;
+    for filter in filters(&input, from) {
+        rows = rows.filter(filter)?;
+    }
+    let (state, rows) = rows.select(columns)?.into_parts();
     let node = UsageDerive::new(rows, input)?;
     let plan = LogicalPlan::Extension(Extension { node: Arc::new(node) });
     DataFrame::new(state, plan).create_physical_plan().await
+}
+
+/// What keeps files and pages from being read. Rows that come nevertheless are passed over.
+fn filters(input: &DeriveInput, from: Option<Timestamp>) -> Vec<Expr> {
+    let instant = |ts: Timestamp| lit(ScalarValue::TimestampMicrosecond(Some(ts.micros()), Some("UTC".into())));
+    let mut filters: Vec<Expr> = from.map(|from| col("ts").gt_eq(instant(from))).into_iter().collect();
+    let meters = input.meters();
+    if input.is_partial()
+        && let (Some(first), Some(last)) = (meters.first(), meters.last())
+    {
+        filters.push(col("meter_id").between(lit(first.as_str()), lit(last.as_str())));
+        if meters.len() <= NAMED_METERS {
+            filters.push(col("meter_id").in_list(meters.iter().map(|m| lit(m.as_str())).collect(), false));
+        }
+    }
+    filters
 }
 
 /// The physical plan of the walk over one commodity's readings, as text: what is asked when a run is slow.
@@ -114,7 +180,7 @@ pub async fn explain_usage(lake: &Lake, commodity: Commodity) -> Result<String, 
     let run = Run::begin(lake, Job::Usage, &options).await?;
     let (registry, rules) = (run.registry.clone(), run.rules.clone());
     let input = DeriveInput::new(commodity, registry, rules, Arc::default(), run.instants());
-    let plan = plan(run.session(), Arc::new(input)).await.map_err(|e| run.failed(e))?;
+    let plan = plan(run.session(), Arc::new(input), None).await.map_err(|e| run.failed(e))?;
     Ok(displayable(plan.as_ref()).indent(true).to_string())
 }
 
@@ -159,106 +225,4 @@ async fn outages(run: &Run<'_>, output: &mut Output) -> Result<Outages, JobError
         step(&mut since, &mut outages).map_err(|e| run.failed(e))?;
     }
     Ok(outages)
-}
-
-type ByPoint = BTreeMap<String, Vec<RecordBatch>>;
-
-/// Output rows by table, month and usage point: the canonical order without a sort.
-struct Sorted<'a> {
-    months: &'a [Month],
-    spans: Vec<ByPoint>,
-    findings: Vec<ByPoint>,
-}
-
-impl<'a> Sorted<'a> {
-    fn new(months: &'a [Month]) -> Self {
-        Self { months, spans: vec![ByPoint::new(); months.len()], findings: vec![ByPoint::new(); months.len()] }
-    }
-
-    /// Cuts a batch of one usage point where table or month change.
-    fn take(&mut self, batch: &RecordBatch) -> Result<(), DataFusionError> {
-        let rows = Rows(batch);
-        let start = rows.time("start")?;
-        let levels = short_texts(batch, "level")?;
-        let points = short_texts(batch, "usage_point_id")?;
-        let Some(point) = points.downcast_dict::<StringArray>().and_then(|d| d.into_iter().next().flatten()) else {
-            return Ok(());
-        };
-        let finding = levels.lookup_key(FINDING);
-        let is_finding =
-            |row: usize| finding.is_some() && levels.key(row) == finding.map(|k| usize::from(k.cast_unsigned()));
-        let mut from = 0;
-        while from < rows.len() {
-            let at = instant_at(start, from)?;
-            let Some(index) = self.months.iter().position(|m| m.start <= at && at < m.end) else {
-                return Err(other(format!("a span of {point} starts at {at}, outside the months asked for")));
-            };
-            let (low, high) = (self.months[index].start.micros(), self.months[index].end.micros());
-            let same = |row: &usize| (low..high).contains(&start.value(*row)) && is_finding(*row) == is_finding(from);
-            let to = from + (from..rows.len()).take_while(same).count();
-            let table = if is_finding(from) { &mut self.findings } else { &mut self.spans };
-            table[index].entry(point.to_owned()).or_default().push(batch.slice(from, to - from));
-            from = to;
-        }
-        Ok(())
-    }
-}
-
-/// A column of few texts.
-fn short_texts<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a DictionaryArray<Int8Type>, DataFusionError> {
-    let column = batch.column_by_name(name).and_then(|c| c.as_dictionary_opt::<Int8Type>());
-    column.ok_or_else(|| other(format!("the walk gives no column {name}")))
-}
-
-/// The columns of a table out of the operator's, in the table's types; partition columns are left out.
-fn as_table(spec: &TableSpec, batch: &RecordBatch) -> Result<RecordBatch, DataFusionError> {
-    let mut fields = Vec::new();
-    let mut columns = Vec::new();
-    for field in spec.schema.fields().iter().filter(|f| !spec.partition_by.contains(&f.name().as_str())) {
-        let column = batch.column_by_name(field.name());
-        let column = column.ok_or_else(|| other(format!("the walk gives no column {}", field.name())))?;
-        columns.push(cast(column, field.data_type())?);
-        fields.push(field.clone());
-    }
-    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use meterlake_model::registry::{Installation, InstallationChannel};
-    use meterlake_model::{Amount, Channel, UsagePointId};
-
-    #[test]
-    fn a_walk_holds_as_many_months_as_memory_is_meant_to() {
-        let channel = |interval_s| InstallationChannel {
-            channel: Channel::by_name("energy_import_kwh").unwrap(),
-            multiplier_micros: 1_000_000,
-            digits: None,
-            resolution: Amount::parse("0.001").unwrap(),
-            interval_s,
-            interval_assumed: false,
-            capacity_per_hour: None,
-            start_register: None,
-            end_register: None,
-        };
-        let registry = |installations: usize, interval_s| Registry {
-            installations: (0..installations)
-                .map(|_| Installation {
-                    meter_id: MeterId::new("m").unwrap(),
-                    usage_point_id: UsagePointId::new("p").unwrap(),
-                    installed_at: None,
-                    removed_at: None,
-                    channels: vec![channel(interval_s)],
-                })
-                .collect(),
-            ..Registry::default()
-        };
-        // A quarter of an hour makes 2,976 slots a month.
-        assert_eq!(months_at_once(&registry(1, 900), 29_760), 10);
-        assert_eq!(months_at_once(&registry(10, 900), 29_760), 1);
-        assert_eq!(months_at_once(&registry(1000, 900), 29_760), 1, "a month is the least");
-        assert_eq!(months_at_once(&registry(1, 3600), 29_760), 40);
-        assert!(months_at_once(&registry(0, 900), 29_760) > 1000);
-    }
 }

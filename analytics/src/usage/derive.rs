@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use meterlake_model::{ChannelKind, Commodity, Timestamp};
 
+use super::anchor::{self, Border, Start};
 use super::finding::{Finding, Rule, Severity};
 use super::fold;
 use super::history::{DayNumber, History, number_of};
@@ -20,7 +21,21 @@ use super::{InstallationReadings, PointInput, PointUsage, Reading, UsageRules};
 /// days of a register channel: Σ days = (last − first accepted register) × multiplier, installation by installation
 /// slots of a day:             Σ slots = day
 /// ```
+///
+/// With [`PointInput::anchor`] the walk begins there, and the result is the same, or [`PointUsage::short`] says that it may
+/// not be: the walk must then come from further back.
 pub fn derive(point: &PointInput<'_>, rules: &UsageRules) -> PointUsage {
+    // What was used long ago matters to a few long gaps only.
+    let learn = point.from.plus_seconds(-86_400 * LEARN_DAYS);
+    let usage = derive_from(point, rules, point.anchor.is_none().then_some(learn));
+    if usage.short && point.anchor.is_none() { derive_from(point, rules, None) } else { usage }
+}
+
+/// Mostly the like days of a gap lie within so many days before it.
+const LEARN_DAYS: i64 = 40;
+
+/// As [`derive`], without most of what lies before `learn`.
+fn derive_from(point: &PointInput<'_>, rules: &UsageRules, learn: Option<Timestamp>) -> PointUsage {
     let holidays: BTreeSet<DayNumber> = point.holidays.iter().map(|day| number_of(*day)).collect();
     let mut sink = Sink {
         input: point,
@@ -30,14 +45,22 @@ pub fn derive(point: &PointInput<'_>, rules: &UsageRules) -> PointUsage {
         slots: Vec::new(),
         days: Vec::new(),
         findings: Vec::new(),
+        wholes: Vec::new(),
+        learn,
+        short: false,
     };
+    if let Some(left_out) = point.anchor.map(|anchor| anchor.ts).or(learn) {
+        sink.history.set_floor(number_of(point.usage_point.zone.day_of(left_out)) + 1);
+    }
     let mut usage = PointUsage::default();
     match point.channel.kind() {
         ChannelKind::Register => registers(&mut sink, &mut usage),
         ChannelKind::Interval => interval::derive(&mut sink, &mut usage),
         ChannelKind::Physical => return usage,
     }
-    let Sink { mut slots, days, mut findings, .. } = sink;
+    usage.short = sink.short || sink.history.is_short();
+    let Sink { mut slots, days, mut findings, wholes, .. } = sink;
+    usage.wholes = wholes;
     findings.retain(|finding| point.from <= finding.start && finding.start < point.to);
     findings.sort_by(|a, b| (a.start, a.rule, a.end, &a.evidence).cmp(&(b.start, b.rule, b.end, &b.evidence)));
     usage.findings = findings;
@@ -105,25 +128,56 @@ fn register_of(point: &PointInput<'_>, at: usize, rules: &UsageRules) -> Registe
 
 fn registers(sink: &mut Sink<'_>, usage: &mut PointUsage) {
     let point = sink.input;
+    let begin = point.anchor.map_or(0, |anchor| anchor.installation);
     let mut lines: Vec<(Register, Walked)> = Vec::with_capacity(point.installations.len());
-    for at in 0..point.installations.len() {
+    let mut all = Vec::with_capacity(point.installations.len());
+    for at in begin..point.installations.len() {
         let register = register_of(point, at, sink.rules);
         let mut readings = rows(point, &point.installations[at]);
         add_ends(&mut readings, &point.installations[at]);
-        let walked = walk(&register, &readings);
+        let seed = point.anchor.filter(|_| at == begin);
+        if let Some(anchor) = seed {
+            let behind = readings.partition_point(|row| row.ts <= anchor.ts);
+            readings.drain(..behind);
+        }
+        let walked = walk(&register, &readings, seed);
         usage.counts.add(&walked.counts);
+        usage.heard |= !readings.is_empty();
+        sink.short |= walked.short;
         lines.push((register, walked));
+        all.push(readings);
     }
     for at in 1..lines.len() {
         let (before, after) = lines.split_at_mut(at);
         if let (Some(before), Some(after)) = (before.last_mut(), after.first_mut()) {
-            join(point, at, sink.rules.boundary_gap_s, &mut before.1, before.0.wrap, &mut after.1);
+            join(point, begin + at, sink.rules.boundary_gap_s, &mut before.1, before.0.wrap, &mut after.1);
         }
     }
-    for (at, (register, mut walked)) in lines.into_iter().enumerate() {
+    for border in point.borders {
+        usage.borders.push(at_border(&lines, &all, point, *border));
+    }
+    for (at, (register, mut walked)) in (begin..).zip(lines) {
         sink.findings.append(&mut walked.findings);
         installation(sink, at, &register, &walked);
     }
+}
+
+/// What is known at a border: the anchor is that of the last installation that has one.
+fn at_border(lines: &[(Register, Walked)], all: &[Vec<Reading>], point: &PointInput<'_>, border: Timestamp) -> Border {
+    let each = || lines.iter().zip(all).map(|((register, walked), rows)| (register, (walked, rows.as_slice())));
+    let closed_at = each()
+        .find_map(|(register, of)| anchor::closed_at(point, register.installation, of, register.settle_us, border));
+    let mut found = each()
+        .rev()
+        .filter_map(|(register, of)| anchor::of_register(point, register.installation, of, register.settle_us, border));
+    let silent = || all.iter().all(|rows| rows.first().is_none_or(|row| row.ts > border));
+    let start = match found.next() {
+        Some(anchor) => Start::Anchor(anchor),
+        None if point.anchor.is_none() && silent() => Start::Nothing,
+        None => Start::Unsure,
+    };
+    let closed_at = closed_at.or_else(|| anchor::closed_before_any(point, start, border));
+    Border { ts: border, start, closed_at }
 }
 
 /// The registers at installation and removal stand like readings, before all others of their time.
@@ -179,7 +233,8 @@ fn installation(sink: &mut Sink<'_>, at: usize, register: &Register, walked: &Wa
         }
         return;
     };
-    let head = from.filter(|from| *from < first.ts);
+    // What lies before an anchor is told by the run that found it.
+    let head = from.filter(|from| *from < first.ts && walked.seed.is_none());
     // An installation without dates ends at its last reading; one that is still there has yet to say more.
     let open = to.is_none() && from.is_some();
     let tail = to.filter(|to| *to > last.ts && walked.pending.is_none());
@@ -190,9 +245,12 @@ fn installation(sink: &mut Sink<'_>, at: usize, register: &Register, walked: &Wa
         if let Some(before) = before {
             sink.missing(at, before, line_start.ts, "the register fell and nothing explains the step");
         }
-        let whole = scale(line_end.register - line_start.register, register.multiplier);
+        let seed = walked.seed.filter(|_| n == 0);
+        let (base, begun) =
+            seed.map_or((line_start.register, line_start.ts), |seed| (seed.line_register, seed.line_start));
+        let whole = scale(line_end.register - base, register.multiplier);
         if whole.is_none() {
-            let text = format!("the use from {} to {} does not fit 18 digits", line_start.ts, line_end.ts);
+            let text = format!("the use from {begun} to {} does not fit 18 digits", line_end.ts);
             sink.missing(at, line_start.ts, line_end.ts, &text);
             sink.findings.push(Finding {
                 rule: Rule::V15,
@@ -210,7 +268,7 @@ fn installation(sink: &mut Sink<'_>, at: usize, register: &Register, walked: &Wa
         let ends = Ends { head: head.filter(|_| n == 0), tail: tail.filter(|_| n + 1 == lines) };
         // What precedes the line in time is emitted first.
         let days = sink.days.len();
-        let unfilled = line::emit(sink, register, points, ends);
+        let unfilled = line::emit(sink, register, points, seed, ends);
         if let Some(head) = ends.head.filter(|_| unfilled.head) {
             let after = sink.days.split_off(days);
             nothing(sink, at, head, Some(line_start.ts), "no reading since the installation");

@@ -78,6 +78,8 @@ pub(super) fn pieces(mut grid: Grid<'_>, mut from: Timestamp, end: Timestamp) ->
 pub(super) struct Fills<'s, 'a> {
     pub(super) sink: &'s Sink<'a>,
     pub(super) register: &'s Register,
+    /// Whether any of it is asked for.
+    pub(super) matters: bool,
     /// Days that they learned from.
     pub(super) used: BTreeSet<DayNumber>,
 }
@@ -149,7 +151,7 @@ impl Fills<'_, '_> {
     }
 
     fn like(&mut self, piece: &Piece) -> Option<(i128, Method)> {
-        let fill = self.sink.history.fill(piece.day, piece.place, &mut self.used)?;
+        let fill = self.sink.history.fill(piece.day, piece.place, &mut self.used, self.matters)?;
         let weight = i128::from(fill.value) * FINE * i128::from(piece.micros) / i128::from(piece.slot_micros.max(1));
         Some((weight, fill.method))
     }

@@ -1,5 +1,6 @@
 //! What a usage point used in the slots of the days before, as far as it was read: what estimates learn from.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 
 use meterlake_model::{CivilDay, Method};
@@ -29,6 +30,10 @@ pub(super) struct History<'a> {
     slots_a_day: usize,
     first: DayNumber,
     values: Vec<i64>,
+    /// What was used before this day is not all here. `None`: nothing is left out.
+    floor: Option<DayNumber>,
+    /// A fill that is asked for would have looked at a day below the floor.
+    short: Cell<bool>,
 }
 
 /// A suggestion of a fill rule.
@@ -40,23 +45,43 @@ pub(super) struct Fill {
 
 impl<'a> History<'a> {
     pub(super) fn new(holidays: &'a BTreeSet<DayNumber>, back: i32) -> Self {
-        Self { holidays, back, slots_a_day: 0, first: 0, values: Vec::new() }
+        let (slots_a_day, first, values) = (0, 0, Vec::new());
+        Self { holidays, back, slots_a_day, first, values, floor: None, short: Cell::new(false) }
+    }
+
+    /// Says that days before this one are left out.
+    pub(super) fn set_floor(&mut self, floor: DayNumber) {
+        self.floor = Some(floor);
+    }
+
+    /// Whether a fill would have looked at what is left out.
+    pub(super) fn is_short(&self) -> bool {
+        self.short.get()
     }
 
     /// Begins anew when the slots have another length: unlike slots teach nothing.
     pub(super) fn set_slots(&mut self, slots_a_day: usize) {
         if self.slots_a_day != slots_a_day {
+            if self.slots_a_day != 0 {
+                self.floor = None;
+            }
             self.slots_a_day = slots_a_day;
             self.values.clear();
         }
     }
 
-    /// Remembers a slot that was read. Days come in rising order.
+    /// Remembers a slot that was read. Days mostly come in rising order.
     pub(super) fn remember(&mut self, day: DayNumber, slot: usize, value: i64) {
         if slot >= self.slots_a_day {
             return;
         }
         if self.values.is_empty() {
+            self.first = day;
+        }
+        if let Ok(before @ 1..) = usize::try_from(self.first - day) {
+            // Another meter of the point may have begun earlier.
+            let earlier = std::iter::repeat_n(NONE, before * self.slots_a_day);
+            self.values.splice(0..0, earlier);
             self.first = day;
         }
         let Ok(days) = usize::try_from(day - self.first) else { return };
@@ -78,9 +103,16 @@ impl<'a> History<'a> {
         (day + 3).rem_euclid(7) >= 5 || self.holidays.contains(&day)
     }
 
-    /// The mean of the slot over like days, else over days of the same type; the days are added to `used`.
-    pub(super) fn fill(&self, day: DayNumber, slot: usize, used: &mut BTreeSet<DayNumber>) -> Option<Fill> {
-        if slot >= self.slots_a_day || self.values.is_empty() {
+    /// The mean of the slot over like days, else over days of the same type; the days are added to `used`. `matters`
+    /// says whether the fill is part of what is asked for.
+    pub(super) fn fill(
+        &self,
+        day: DayNumber,
+        slot: usize,
+        used: &mut BTreeSet<DayNumber>,
+        matters: bool,
+    ) -> Option<Fill> {
+        if slot >= self.slots_a_day {
             return None;
         }
         let holiday = self.holidays.contains(&day);
@@ -90,10 +122,12 @@ impl<'a> History<'a> {
         };
         let rest = self.rest_day(day);
         let same_type = |back: &i32| self.rest_day(day - back) == rest;
-        self.mean(day, slot, like, LIKE_DAYS, used).map(|value| Fill { value, method: Method::LikeDay }).or_else(|| {
-            let value = self.mean(day, slot, same_type, TYPE_DAYS, used)?;
-            Some(Fill { value, method: Method::DayType })
-        })
+        self.mean(day, slot, like, LIKE_DAYS, used, matters)
+            .map(|value| Fill { value, method: Method::LikeDay })
+            .or_else(|| {
+                let value = self.mean(day, slot, same_type, TYPE_DAYS, used, matters)?;
+                Some(Fill { value, method: Method::DayType })
+            })
     }
 
     fn mean(
@@ -103,10 +137,14 @@ impl<'a> History<'a> {
         accepts: impl Fn(&i32) -> bool,
         (most, least): (usize, usize),
         used: &mut BTreeSet<DayNumber>,
+        matters: bool,
     ) -> Option<i64> {
         let mut found = [(0, 0_i64); 10];
         let mut count = 0;
         for back in (1..=self.back).filter(accepts) {
+            if matters && self.floor.is_some_and(|floor| day - back < floor) {
+                self.short.set(true);
+            }
             if let Some(value) = self.get(day - back, slot) {
                 found[count] = (day - back, value);
                 count += 1;
@@ -153,11 +191,11 @@ mod tests {
             history.remember(day(text), 7, value);
         }
         let mut used = BTreeSet::new();
-        let fill = history.fill(day("2026-06-08"), 7, &mut used);
+        let fill = history.fill(day("2026-06-08"), 7, &mut used, true);
         assert_eq!(fill, Some(Fill { value: 1_200_000, method: Method::LikeDay }));
         assert_eq!(used.len(), 3);
-        assert_eq!(history.fill(day("2026-06-08"), 8, &mut used), None, "another hour teaches nothing");
-        assert_eq!(history.fill(day("2026-06-09"), 7, &mut used), None, "one Monday makes no Tuesday");
+        assert_eq!(history.fill(day("2026-06-08"), 8, &mut used, true), None, "another hour teaches nothing");
+        assert_eq!(history.fill(day("2026-06-09"), 7, &mut used, true), None, "one Monday makes no Tuesday");
     }
 
     #[test]
@@ -170,9 +208,9 @@ mod tests {
             history.remember(day(text), 0, i64::try_from(i).unwrap() * 10);
         }
         let mut used = BTreeSet::new();
-        let fill = history.fill(day("2026-06-08"), 0, &mut used);
+        let fill = history.fill(day("2026-06-08"), 0, &mut used, true);
         assert_eq!(fill, Some(Fill { value: 20, method: Method::DayType }));
-        assert_eq!(history.fill(day("2026-06-06"), 0, &mut used), None, "workdays make no Saturday");
-        assert_eq!(history.fill(day("2026-12-08"), 0, &mut used), None, "beyond 90 days nothing is remembered");
+        assert_eq!(history.fill(day("2026-06-06"), 0, &mut used, true), None, "workdays make no Saturday");
+        assert_eq!(history.fill(day("2026-12-08"), 0, &mut used, true), None, "beyond 90 days nothing is remembered");
     }
 }

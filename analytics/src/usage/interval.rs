@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use meterlake_model::{Amount, Method, Quality, Timestamp};
 
+use super::anchor::{self, Anchor, Border, Start};
 use super::derive::{nothing, rows};
 use super::finding::{Finding, Rule, Severity};
 use super::grid::Grid;
@@ -14,7 +15,7 @@ use super::history::DayNumber;
 use super::reconcile::{Closure, Part, reconcile, tolerance};
 use super::register::scale;
 use super::sink::Sink;
-use super::span::{Level, Span};
+use super::span::{Level, Parts, Span};
 use super::{PointUsage, Reading, Whole};
 
 /// A slot while it is worked on.
@@ -23,6 +24,8 @@ struct Slot {
     end: Timestamp,
     day: DayNumber,
     place: usize,
+    /// Whether it ends on the grid, and not with the newest reading or the installation.
+    whole: bool,
     value: Option<i64>,
     quality: Quality,
     method: Option<Method>,
@@ -30,9 +33,20 @@ struct Slot {
 }
 
 pub(super) fn derive(sink: &mut Sink<'_>, usage: &mut PointUsage) {
-    for at in 0..sink.input.installations.len() {
+    let begin_at = sink.input.anchor.map_or(0, |anchor| anchor.installation);
+    let mut silent = vec![sink.input.anchor.is_none(); sink.input.borders.len()];
+    let mut anchors: Vec<Option<Anchor>> = vec![None; sink.input.borders.len()];
+    let mut closed: Vec<Option<Timestamp>> = vec![None; sink.input.borders.len()];
+    for at in begin_at..sink.input.installations.len() {
         let of = sink.input.installations[at];
-        let readings = rows(sink.input, &of);
+        let mut readings = rows(sink.input, &of);
+        let seed = sink.input.anchor.filter(|_| at == begin_at);
+        if let Some(anchor) = seed {
+            let behind = readings.partition_point(|row| row.ts <= anchor.ts);
+            readings.drain(..behind);
+            sink.short |= readings.is_empty();
+        }
+        usage.heard |= !readings.is_empty();
         usage.counts.readings += u64::try_from(readings.len()).unwrap_or(0);
         let interval_us = of.channel.interval_s.clamp(1, 86_400) * 1_000_000;
         let (installed, removed) = (of.installation.installed_at, of.installation.removed_at);
@@ -42,15 +56,23 @@ pub(super) fn derive(sink: &mut Sink<'_>, usage: &mut PointUsage) {
             }
             continue;
         };
-        let start = installed.unwrap_or(first.ts.plus_micros(-interval_us));
-        let end = removed.unwrap_or(last.ts);
-        let learn = sink.input.from.plus_seconds(-86_400 * i64::from(sink.rules.history_days + 2));
-        let begin = if learn > start {
-            Grid::at(&sink.input.usage_point.zone, of.channel.interval_s, learn).start()
-        } else {
-            start
+        let first_slot = installed.unwrap_or(first.ts.plus_micros(-interval_us));
+        let start = match seed {
+            Some(anchor) => anchor.ts,
+            None => learned(sink, &readings, interval_us).map_or(first_slot, |ts| ts.max(first_slot)),
         };
-        let mut slots = read(sink, usage, at, &readings, (begin.max(start), end));
+        let end = removed.unwrap_or(last.ts);
+        let mut slots = read(sink, usage, at, &readings, (start, end));
+        let cut = seed.is_some() || start > first_slot;
+        // A hole is told whole.
+        sink.short |= cut && slots.first().is_none_or(|slot| slot.value.is_none());
+        for (n, border) in sink.input.borders.iter().enumerate() {
+            silent[n] &= first.ts > *border;
+            let anchor = anchor(sink, at, (&slots, cut), &readings, *border);
+            sink.short |= cut && anchor.is_none();
+            anchors[n] = anchor.or(anchors[n]);
+            closed[n] = closed[n].or_else(|| closed_at(sink, at, &slots, &readings, *border));
+        }
         fill(sink, at, &mut slots);
         close(sink, at, &mut slots);
         emit(sink, at, &slots);
@@ -59,6 +81,67 @@ pub(super) fn derive(sink: &mut Sink<'_>, usage: &mut PointUsage) {
             sink.missing(at, end, horizon, "no reading since");
         }
     }
+    for (n, border) in sink.input.borders.iter().enumerate() {
+        let start = match anchors[n] {
+            Some(anchor) => Start::Anchor(anchor),
+            None if silent[n] => Start::Nothing,
+            None => Start::Unsure,
+        };
+        let closed_at = closed[n].or_else(|| anchor::closed_before_any(sink.input, start, *border));
+        usage.borders.push(Border { ts: *border, start, closed_at });
+    }
+}
+
+/// Where the slots may begin instead of at the installation: at the last one that was read long enough before.
+fn learned(sink: &Sink<'_>, readings: &[Reading], interval_us: i64) -> Option<Timestamp> {
+    let learn = sink.learn?;
+    let row = readings[..readings.partition_point(|row| row.ts <= learn)].last()?;
+    let inside = row.ts.plus_micros(-interval_us / 2);
+    Some(Grid::at(&sink.input.usage_point.zone, interval_us / 1_000_000, inside).start())
+}
+
+/// The last slot up to `border` that was read. The first one of an installation may begin off the grid.
+fn anchor(
+    sink: &Sink<'_>,
+    at: usize,
+    (slots, cut): (&[Slot], bool),
+    readings: &[Reading],
+    border: Timestamp,
+) -> Option<Anchor> {
+    let end = slots.partition_point(|slot| slot.end <= border);
+    let begin = usize::from(!cut).min(end);
+    let slot = slots[begin..end].iter().rev().find(|slot| stands(sink, at, slot, readings))?;
+    Some(Anchor {
+        installation: at,
+        ts: slot.start,
+        register: 0,
+        line_register: 0,
+        line_start: slot.start,
+        first_line: true,
+        settled_at: settled_at(sink, at, slot),
+    })
+}
+
+/// From when on nothing changes any more before `border`: the first slot behind the last day is read.
+fn closed_at(sink: &Sink<'_>, at: usize, slots: &[Slot], readings: &[Reading], border: Timestamp) -> Option<Timestamp> {
+    let end = anchor::last_day(sink.input, border);
+    let behind = &slots[slots.partition_point(|slot| slot.start < end)..];
+    let slot = behind.iter().find(|slot| stands(sink, at, slot, readings))?;
+    // An outage just behind it changes how a gap before it is filled.
+    Some(settled_at(sink, at, slot).plus_micros(slot.end.micros_since(slot.start)))
+}
+
+/// Whether a slot was read, and at a time that no wall clock shows twice. One that the newest reading cuts off is another
+/// slot when more is read.
+fn stands(sink: &Sink<'_>, at: usize, slot: &Slot, readings: &[Reading]) -> bool {
+    let alone = slot.value.is_some() && slot.whole && anchor::is_alone(sink.input, at, slot.start);
+    alone && !anchor::is_folded(readings, slot.end)
+}
+
+/// The last time at which a reading belongs to a slot.
+fn settled_at(sink: &Sink<'_>, at: usize, slot: &Slot) -> Timestamp {
+    let interval_s = sink.input.installations[at].channel.interval_s.clamp(1, 86_400);
+    slot.end.plus_micros(interval_s * 100_000)
 }
 
 /// Lays the readings on the grid.
@@ -81,6 +164,7 @@ fn read(
             end: to,
             day: grid.day(),
             place: grid.place(),
+            whole: to == grid.end(),
             value: None,
             quality: Quality::Missing,
             method: None,
@@ -180,6 +264,7 @@ fn fill_run(sink: &mut Sink<'_>, at: usize, slots: &mut [Slot], (from, to): (usi
     let neighbours = from.checked_sub(1).and_then(|i| slots[i].value).zip(slots.get(to).and_then(|slot| slot.value));
     let near = end.micros_since(start) <= sink.rules.linear_gap_s * 1_000_000
         && !sink.outage_touches(start.plus_micros(-margin), end.plus_micros(margin));
+    let matters = end > sink.input.from;
     let count = i128::try_from(to - from + 1).unwrap_or(1);
     let mut used = BTreeSet::new();
     for (n, slot) in slots[from..to].iter_mut().enumerate() {
@@ -193,7 +278,7 @@ fn fill_run(sink: &mut Sink<'_>, at: usize, slots: &mut [Slot], (from, to): (usi
                 let steps = (2 * part + count * i128::from(step)).div_euclid(2 * count * i128::from(step));
                 i64::try_from(steps).ok().map(|steps| ((a + steps * step).max(0), Method::Linear))
             }
-            None => sink.history.fill(slot.day, slot.place, &mut used).map(|fill| (fill.value, fill.method)),
+            None => sink.history.fill(slot.day, slot.place, &mut used, matters).map(|fill| (fill.value, fill.method)),
         };
         if let Some((value, method)) = fill {
             (slot.value, slot.quality, slot.method) = (Some(value), Quality::Estimated, Some(method));
@@ -280,6 +365,9 @@ fn emit(sink: &mut Sink<'_>, at: usize, slots: &[Slot]) {
         let mut whole = span(Level::Day, first.start, last.end, at, worst, value, quality);
         let estimated = day.iter().filter(|slot| slot.quality.is_estimate()).filter_map(|slot| slot.value).sum();
         whole.estimated = Amount::from_micros(estimated).unwrap_or_default();
+        let mut parts = Parts::default();
+        day.iter().for_each(|slot| parts.add(slot.quality, slot.value.unwrap_or(0)));
+        whole.parts = Some(Box::new(parts));
         sink.days.push(whole);
     }
 }
@@ -306,6 +394,7 @@ fn span(
         end_register: None,
         installation,
         evidence: like.evidence.clone(),
+        parts: None,
     }
 }
 

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use meterlake_model::{Amount, Method, Quality, Timestamp};
 
+use super::Whole;
+use super::anchor::Anchor;
 use super::finding::Severity;
 use super::gap::{Fills, Origin, READ, distribute, pieces};
 use super::grid::{DAY_US, Grid};
@@ -16,7 +18,7 @@ use super::history::DayNumber;
 use super::reconcile::common_step;
 use super::register::{Point, PointKind, Register, average, scale};
 use super::sink::Sink;
-use super::span::{Boundary, Level, Span};
+use super::span::{Boundary, Level, Parts, Span};
 
 /// A slot or day that is being added up.
 #[derive(Clone)]
@@ -45,22 +47,29 @@ pub(super) struct Unfilled {
     pub(super) tail: bool,
 }
 
-/// Turns one line into slots and days.
-pub(super) fn emit(sink: &mut Sink<'_>, register: &Register, points: &[Point], ends: Ends) -> Unfilled {
+/// Turns one line into slots and days. With a seed it began before its first point here.
+pub(super) fn emit(
+    sink: &mut Sink<'_>,
+    register: &Register,
+    points: &[Point],
+    seed: Option<Anchor>,
+    ends: Ends,
+) -> Unfilled {
     let interval_s = register.interval_us / 1_000_000;
     let zone = &sink.input.usage_point.zone;
-    let learn = sink.input.from.plus_seconds(-86_400 * i64::from(sink.rules.history_days + 2));
-    let begin = points.partition_point(|p| p.ts <= learn).saturating_sub(1);
+    let begin = sink.learn.map_or(0, |learn| points.partition_point(|p| p.ts <= learn).saturating_sub(1));
     let (first, last) = (points[begin], points[points.len() - 1]);
     let line = Line {
         grid: Grid::at(zone, interval_s, first.ts),
-        base: points[0].register,
+        base: seed.map_or(points[0].register, |seed| seed.line_register),
+        older: seed.is_some_and(|seed| seed.line_start < points[0].ts),
         slot: open(first, Quality::Valid, 0),
         day: open(first, Quality::Valid, 0),
         at: first.ts,
         here: first.register,
         used: 0,
         border: Quality::Valid,
+        parts: Parts::default(),
         register,
         sink,
     };
@@ -86,6 +95,8 @@ struct Line<'a, 'b> {
     grid: Grid<'a>,
     /// Registers are multiplied as distances from here, so that a wrapped register is used like any other.
     base: i64,
+    /// Whether the line has points before those that are here.
+    older: bool,
     slot: Open,
     day: Open,
     /// Where the walk stands, with the register as read, the use since `base` and how sure the register is.
@@ -93,6 +104,8 @@ struct Line<'a, 'b> {
     here: i64,
     used: i64,
     border: Quality,
+    /// The slots of the day so far.
+    parts: Parts,
 }
 
 impl<'a> Line<'a, '_> {
@@ -133,6 +146,7 @@ impl<'a> Line<'a, '_> {
         let point = Point { ts, register, kind: PointKind::Read };
         self.slot = open(point, border, self.used);
         self.day = self.slot.clone();
+        self.parts = Parts::default();
     }
 
     fn scaled(&self, register: i64) -> i64 {
@@ -193,7 +207,7 @@ impl<'a> Line<'a, '_> {
                 .filter(|i| pieces[*i].midnight || i + 1 == pieces.len())
                 .map(|i| (i + 1, self.between(rise, pieces[i].to.micros_since(a.ts), time)))
                 .collect();
-            let mut fills = self.fills();
+            let mut fills = self.fills(b.ts);
             let (mut from, mut before) = (0, 0);
             for (to, upto) in midnights {
                 fills.scaled(&mut pieces[from..to], (upto - before) / unit, unit, time);
@@ -201,7 +215,7 @@ impl<'a> Line<'a, '_> {
             }
             fills.used
         } else {
-            let mut fills = self.fills();
+            let mut fills = self.fills(b.ts);
             fills.scaled(&mut pieces, rise / unit, unit, time);
             for piece in &mut pieces {
                 piece.origin.bears = true;
@@ -229,7 +243,7 @@ impl<'a> Line<'a, '_> {
         let time = first_ts.micros_since(head);
         let near = time <= self.sink.rules.linear_gap_s * 1_000_000;
         let rate = points.get(1).filter(|_| near).map(|p| (p.register - register, p.ts.micros_since(first_ts)));
-        let mut fills = self.fills();
+        let mut fills = self.fills(first_ts);
         let steps = fills.unscaled(&mut pieces, rate.map(|r| (r, Method::Linear)));
         let used = fills.used;
         let Some(steps) = steps else {
@@ -259,7 +273,10 @@ impl<'a> Line<'a, '_> {
         }
         let mut pieces = pieces(self.grid.clone(), self.at, tail);
         let rate = average(points, self.register.average_us);
-        let mut fills = self.fills();
+        if self.older && last.ts.micros_since(points[0].ts) <= self.register.average_us {
+            self.sink.short |= tail > self.sink.input.from;
+        }
+        let mut fills = self.fills(tail);
         let Some(steps) = fills.unscaled(&mut pieces, rate.map(|r| (r, Method::Project))) else { return false };
         let used = fills.used;
         distribute(&mut pieces, steps);
@@ -273,8 +290,10 @@ impl<'a> Line<'a, '_> {
         true
     }
 
-    fn fills(&self) -> Fills<'_, 'a> {
-        Fills { sink: self.sink, register: self.register, used: BTreeSet::new() }
+    /// What fills a gap that ends at `until`.
+    fn fills(&self, until: Timestamp) -> Fills<'_, 'a> {
+        let matters = until > self.sink.input.from;
+        Fills { sink: self.sink, register: self.register, matters, used: BTreeSet::new() }
     }
 
     fn evidence(&self, from: Timestamp, to: Timestamp, used: &BTreeSet<DayNumber>) -> Arc<str> {
@@ -324,6 +343,7 @@ impl<'a> Line<'a, '_> {
     fn close_slot(&mut self, whole: bool) {
         let slot = &mut self.slot;
         let value = self.used - slot.used;
+        self.parts.add(slot.quality, value);
         if whole && slot.quality.feeds_history() && !self.sink.outage_days.contains(&self.grid.day()) {
             self.sink.history.remember(self.grid.day(), self.grid.place(), value);
         }
@@ -340,16 +360,22 @@ impl<'a> Line<'a, '_> {
                 end_register: None,
                 installation: self.register.installation,
                 evidence: slot.evidence.take(),
+                parts: None,
             });
         }
     }
 
     fn close_day(&mut self, end: Point, border: Quality) {
         let day = &mut self.day;
+        let parts = std::mem::take(&mut self.parts);
+        let quality = day.border.min(border);
+        let value = Amount::from_micros(self.used - day.used);
+        if let (Quality::Valid | Quality::Derived | Quality::Verified, Some(value)) = (quality, value) {
+            self.sink.wholes.push(Whole { start: day.start, end: end.ts, value });
+        }
         if !self.sink.wants(day.start) {
             return;
         }
-        let quality = day.border.min(border);
         let method = match quality {
             Quality::Derived => Some(Method::Boundary),
             _ if quality.is_estimate() => day.method,
@@ -363,7 +389,7 @@ impl<'a> Line<'a, '_> {
             level: Level::Day,
             start: day.start,
             end: end.ts,
-            value: Amount::from_micros(self.used - day.used),
+            value,
             quality,
             method,
             estimated: Amount::from_micros(day.estimated).unwrap_or_default(),
@@ -371,6 +397,7 @@ impl<'a> Line<'a, '_> {
             end_register: boundary(end.register, border),
             installation: self.register.installation,
             evidence: day.evidence.take(),
+            parts: Some(Box::new(parts)),
         });
     }
 

@@ -8,6 +8,7 @@
 //!
 //! Left out here: reading tables (the jobs do), high/low, spike and other checks over finished spans, and tariffs.
 
+mod anchor;
 mod derive;
 mod finding;
 mod fold;
@@ -29,10 +30,11 @@ use std::collections::BTreeSet;
 use meterlake_model::registry::{Installation, InstallationChannel, UsagePoint};
 use meterlake_model::{Amount, Channel, CivilDay, ReadingFlags, Timestamp};
 
+pub use anchor::{Anchor, Border, Start};
 pub use derive::derive;
 pub use finding::{Finding, Rule, Severity};
 pub use reconcile::{Closure, Part, Reconciled, reconcile, tolerance};
-pub use span::{Boundary, Level, Span};
+pub use span::{Boundary, Level, Parts, Span};
 
 /// One value that one message brought for one channel, as read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,8 +95,12 @@ pub struct PointInput<'a> {
     pub holidays: &'a BTreeSet<CivilDay>,
     /// Totals that the parts of an interval channel must add up to. Empty for registers.
     pub wholes: &'a [Whole],
-    /// Spans and findings that start before are not emitted. The readings should begin
-    /// [`UsageRules::history_days`] earlier, and with an accepted one.
+    /// Where the walk goes on, instead of at the installation. Readings at and before it are not looked at; installations
+    /// before its own are passed over. It must lie at least two days before `from`.
+    pub anchor: Option<Anchor>,
+    /// Times in rising order for which [`PointUsage::borders`] are wanted.
+    pub borders: &'a [Timestamp],
+    /// Spans and findings that start before are not emitted.
     pub from: Timestamp,
     /// Spans and findings that start then or later are not emitted.
     pub to: Timestamp,
@@ -173,4 +179,13 @@ pub struct PointUsage {
     pub findings: Vec<Finding>,
     /// Over all readings given.
     pub counts: Counts,
+    /// Days of a register channel whose both ends are known, those before the range asked for too.
+    pub wholes: Vec<Whole>,
+    /// Where later walks can be taken up, one for each border asked for.
+    pub borders: Vec<Border>,
+    /// Whether there was any reading within an installation.
+    pub heard: bool,
+    /// What lies before the anchor would have been looked at: the walk must be taken up further back, and the rest of
+    /// this is not to be used.
+    pub short: bool,
 }

@@ -8,7 +8,7 @@ use meterlake_model::{Amount, Quality, Timestamp};
 use super::finding::{Finding, Rule, Severity};
 use super::history::{DayNumber, History};
 use super::span::{Level, Span};
-use super::{PointInput, UsageRules};
+use super::{PointInput, UsageRules, Whole};
 
 /// What all lines of a usage point share.
 pub(super) struct Sink<'a> {
@@ -20,6 +20,12 @@ pub(super) struct Sink<'a> {
     pub(super) slots: Vec<Span>,
     pub(super) days: Vec<Span>,
     pub(super) findings: Vec<Finding>,
+    /// Days of a register whose both ends are known, also those that are not asked for.
+    pub(super) wholes: Vec<Whole>,
+    /// Slots and days before need not be derived, but where they hang together with later ones.
+    pub(super) learn: Option<Timestamp>,
+    /// What lies before the anchor would have been looked at.
+    pub(super) short: bool,
 }
 
 impl Sink<'_> {
@@ -65,6 +71,7 @@ impl Sink<'_> {
                     end_register: None,
                     installation,
                     evidence: Some(Arc::clone(&evidence)),
+                    parts: Some(Box::default()),
                 });
             }
             start = end.max(start.plus_micros(1));

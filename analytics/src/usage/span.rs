@@ -28,6 +28,24 @@ impl Level {
     }
 }
 
+/// What a day is made of: how many slots are of each state, and what was used in them. The use adds up to the day's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Parts {
+    /// Slots by state, in the order of [`Quality::ALL`].
+    pub slots: [i64; Quality::ALL.len()],
+    /// Use by state, in millionths of the unit.
+    pub used: [i64; Quality::ALL.len()],
+}
+
+impl Parts {
+    pub(super) fn add(&mut self, quality: Quality, used: i64) {
+        if let Some(at) = Quality::ALL.iter().position(|q| *q == quality) {
+            self.slots[at] += 1;
+            self.used[at] += used;
+        }
+    }
+}
+
 /// A register at the border of a span, as the meter shows it: never multiplied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Boundary {
@@ -63,4 +81,6 @@ pub struct Span {
     pub installation: usize,
     /// What an estimate or a missing value rests on: the gap, the like days.
     pub evidence: Option<Arc<str>>,
+    /// Of a day, its slots by state.
+    pub parts: Option<Box<Parts>>,
 }

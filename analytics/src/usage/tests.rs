@@ -4,6 +4,7 @@ mod bench;
 mod cases;
 mod daiad;
 mod properties;
+mod resumed;
 
 use std::collections::BTreeSet;
 
@@ -25,6 +26,8 @@ pub(crate) struct Case {
     pub(crate) outages: Vec<(Timestamp, Timestamp)>,
     pub(crate) holidays: BTreeSet<CivilDay>,
     pub(crate) wholes: Vec<Whole>,
+    pub(crate) anchor: Option<super::Anchor>,
+    pub(crate) borders: Vec<Timestamp>,
     pub(crate) from: Timestamp,
     pub(crate) to: Timestamp,
 }
@@ -69,6 +72,8 @@ impl Case {
             outages: Vec::new(),
             holidays: BTreeSet::new(),
             wholes: Vec::new(),
+            anchor: None,
+            borders: Vec::new(),
             from: at("2010-01-01"),
             to: at("2030-01-01"),
         }
@@ -128,6 +133,8 @@ impl Case {
             outages: &self.outages,
             holidays: &self.holidays,
             wholes: &self.wholes,
+            anchor: self.anchor,
+            borders: &self.borders,
             from: self.from,
             to: self.to,
         };

@@ -5,6 +5,7 @@
 
 use meterlake_model::{Amount, Timestamp};
 
+use super::anchor::Anchor;
 use super::finding::{Finding, Rule, Severity};
 use super::register::{Point, PointKind, Register, average, scale, shown};
 use super::{Counts, Reading};
@@ -12,7 +13,7 @@ use super::{Counts, Reading};
 /// A look ahead or back ends after so many readings, whatever the time.
 const LOOK: usize = 1024;
 /// A value that left in one step and came back within this is not the meter's own.
-const RETURN_US: i64 = 7 * 86_400_000_000;
+pub(super) const RETURN_US: i64 = 7 * 86_400_000_000;
 /// A register may wrap from this share of its range on, in tenths, and lands below the rest.
 const WRAP_FROM_TENTHS: i64 = 9;
 
@@ -26,6 +27,10 @@ pub(super) struct Walked {
     pub(super) pending: Option<Timestamp>,
     pub(super) findings: Vec<Finding>,
     pub(super) counts: Counts,
+    /// Where the walk was taken up, when not at the installation: its first point.
+    pub(super) seed: Option<Anchor>,
+    /// Whether the readings before it would have been looked at.
+    pub(super) short: bool,
 }
 
 impl Walked {
@@ -66,11 +71,16 @@ struct Walk<'a> {
     broke: Option<Break>,
 }
 
-/// Walks the readings of one installation, in canonical order.
-pub(super) fn walk(register: &Register, rows: &[Reading]) -> Walked {
+/// Walks the readings of one installation, in canonical order: all of them, or those behind an anchor.
+pub(super) fn walk(register: &Register, rows: &[Reading], seed: Option<Anchor>) -> Walked {
     let mut walk = Walk { register, rows, out: Walked::default(), offset: 0, last: None, broke: None };
     walk.out.points.reserve(rows.len());
     walk.out.counts.readings = u64::try_from(rows.len()).unwrap_or(u64::MAX);
+    if let Some(anchor) = seed {
+        walk.out.seed = seed;
+        walk.offset = register.wrap.map_or(0, |range| anchor.register - anchor.register.rem_euclid(range));
+        walk.begin_line(Point { ts: anchor.ts, register: anchor.register, kind: PointKind::Read });
+    }
     walk.run();
     walk.prune();
     walk.out
@@ -187,8 +197,9 @@ impl Walk<'_> {
             return true;
         }
         let until = if ahead.settled { ts } else { self.rows.last().map_or(ts, |row| row.ts) };
+        let like_average = wrapped.is_some_and(|step| self.like_average(step, time));
         let (rule, text) = match wrapped {
-            Some(step) if self.like_average(step, time) => (
+            Some(_) if like_average => (
                 Rule::V12,
                 format!(
                     "{} follows {}: perhaps the register wrapped, which would be a use like the average",
@@ -234,7 +245,7 @@ impl Walk<'_> {
     }
 
     /// Where the readings begin that left the line in one step and from which this value comes back to it.
-    fn returns(&self, register: i64, ts: Timestamp, ahead: &Ahead) -> Option<usize> {
+    fn returns(&mut self, register: i64, ts: Timestamp, ahead: &Ahead) -> Option<usize> {
         let begin = *self.out.lines.last()?;
         let last = self.last?;
         let (mut tail, mut count) = (None, 0);
@@ -254,7 +265,17 @@ impl Walk<'_> {
             tail = Some(at);
             count += 1;
         }
+        // Before the anchor there are more points of this line. They matter only while the anchor itself could have left it.
+        let seeded = self.seeded_line().filter(|seed| ts.micros_since(seed.ts) <= RETURN_US);
+        if seeded.is_some() && self.out.points.len() < LOOK {
+            self.out.short = true;
+        }
         None
+    }
+
+    /// The anchor, while the walk is on its line and that began before it.
+    fn seeded_line(&self) -> Option<Anchor> {
+        self.out.seed.filter(|seed| self.out.lines.len() == 1 && seed.line_start < seed.ts)
     }
 
     fn drop_tail(&mut self, tail: usize, back: Timestamp) {
@@ -279,7 +300,14 @@ impl Walk<'_> {
 
     /// A long excursion below ends: the step back covers more than the excursion itself ever rose.
     fn takes_break_back(&mut self, last: Point, point: Point) -> bool {
-        let Some(broke) = self.broke.take() else { return false };
+        let Some(broke) = self.broke.take() else {
+            // The line of the anchor may have begun with a break so short ago that this step could take it back.
+            let fresh = |seed: &Anchor| !seed.first_line && point.ts.micros_since(seed.line_start) <= RETURN_US;
+            if self.out.lines.len() == 1 && self.out.seed.as_ref().is_some_and(fresh) {
+                self.out.short = true;
+            }
+            return false;
+        };
         let register = point.register - self.offset + broke.offset;
         let gap = broke.old.register - (last.register - self.offset + broke.offset);
         let back = register >= broke.old.register - self.register.jitter
@@ -332,8 +360,13 @@ impl Walk<'_> {
     }
 
     /// Whether a wrapped step would be 50 to 200 % of the use at the average rate before it.
-    fn like_average(&self, step: i64, time: i64) -> bool {
+    fn like_average(&mut self, step: i64, time: i64) -> bool {
         let begin = self.out.lines.last().copied().unwrap_or(0);
+        let (last, over) = (self.last.map(|last| last.ts), self.register.average_us);
+        let within = |seed: Anchor| last.is_some_and(|last| last.micros_since(seed.ts) <= over);
+        if self.seeded_line().is_some_and(within) {
+            self.out.short = true;
+        }
         let Some((rise, over)) = average(&self.out.points[begin..], self.register.average_us) else { return false };
         let usual = i128::from(rise) * i128::from(time);
         let this = i128::from(step) * i128::from(over);

@@ -1,8 +1,106 @@
 //! Billing reads out of the lake.
 
-use meterlake_analytics::Job;
+use std::io::Read;
 
-use crate::fixture::lake_with_usage;
+use meterlake_analytics::jobs::billing_reads_of_spans;
+use meterlake_analytics::{Job, JobOptions};
+use meterlake_model::{LocalResolution, MeterId, ReadingBatch, ReadingFlags, RowHeader, UsagePointId};
+
+use crate::fixture::{TestLake, channel, day, lake_with_usage, registry, zone};
+
+/// The reads in the table, which come from the exact days, are to the last digit those that the spans give.
+async fn assert_bill_is_that_of_the_spans(lake: &TestLake, from: &str, to: &str) -> usize {
+    lake.run(Job::Billing, from, to).await;
+    let batches = billing_reads_of_spans(&lake.lake, &JobOptions::new(day(from), day(to))).await.unwrap();
+    let mut text = Vec::new();
+    let mut writer = arrow::csv::WriterBuilder::new().with_header(false).build(&mut text);
+    batches.iter().for_each(|batch| writer.write(batch).unwrap());
+    drop(writer);
+    let text = String::from_utf8(text).unwrap();
+    let mut of_spans: Vec<&str> = text.lines().collect();
+    of_spans.sort_unstable();
+    let schema = batches[0].schema();
+    let columns: Vec<_> = schema.fields().iter().map(|f| format!("\"{}\"", f.name())).collect();
+    let mut of_days = lake.rows(&format!("SELECT {} FROM billing_reads", columns.join(", "))).await;
+    of_days.sort_unstable();
+    assert_eq!(of_days, of_spans);
+    of_days.len()
+}
+
+#[tokio::test]
+async fn rule_8_a_bill_from_exact_days_is_the_bill_from_spans() {
+    let lake = lake_with_usage().await;
+    assert_eq!(assert_bill_is_that_of_the_spans(&lake, "2026-01-01", "2026-04-01").await, 18);
+    let unequal = lake
+        .rows(
+            "SELECT usage_point_id, start, value FROM usage_days
+             WHERE value <> use_failed + use_estimated + use_estimated_scaled + use_derived + use_valid + use_verified
+               + use_edited",
+        )
+        .await;
+    assert_eq!(unequal, Vec::<String>::new(), "the states share out the whole use");
+    let slots = lake
+        .rows(
+            "SELECT usage_point_id, slots_none + slots_failed + slots_estimated + slots_estimated_scaled + slots_derived
+               + slots_valid AS slots FROM usage_days WHERE day = DATE '2026-03-29' ORDER BY 1",
+        )
+        .await;
+    assert_eq!(slots, ["E1,92", "E2,92", "E3,92", "E4,92", "W1,23", "W2,23"], "the day that the clock is put forward");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_8_a_year_of_real_meters_is_billed_from_exact_days_as_from_spans() {
+    let root = std::env::var_os("METERLAKE_DATA").map_or_else(
+        || std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
+        std::path::PathBuf::from,
+    );
+    let path = root.join("daiad-water/readings.csv.gz");
+    let Ok(file) = std::fs::File::open(&path) else {
+        eprintln!("skipped: {} is not there (set METERLAKE_DATA)", path.display());
+        return;
+    };
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(file).read_to_string(&mut text).unwrap();
+    let template = registry();
+    let (mut meters, mut batch) = (meterlake_model::registry::Registry::default(), ReadingBatch::default());
+    for line in text.lines().skip(1) {
+        let mut fields = line.split(';');
+        let (key, time, litres) = (fields.next().unwrap(), fields.next().unwrap(), fields.next().unwrap());
+        let id = MeterId::new(key).unwrap();
+        if !meters.meters.contains_key(&id) {
+            let mut point = template.usage_points[&UsagePointId::new("W1").unwrap()].clone();
+            point.id = UsagePointId::new(key).unwrap();
+            let mut installation = template.installations[4].clone();
+            (installation.meter_id, installation.usage_point_id) = (id.clone(), point.id.clone());
+            let mut meter = template.meters[&MeterId::new("w1").unwrap()].clone();
+            meter.id = id.clone();
+            meters.usage_points.insert(point.id.clone(), point);
+            meters.installations.push(installation);
+            meters.meters.insert(id.clone(), meter);
+        }
+        let resolved = zone().resolve_local_as(time, "%d/%m/%Y %H:%M:%S").unwrap();
+        let flags = match resolved {
+            LocalResolution::Ambiguous { .. } => ReadingFlags::AMBIGUOUS_LOCAL_TIME,
+            _ => ReadingFlags::NONE,
+        };
+        let litres = meterlake_model::parse_scaled(litres, 0).unwrap();
+        let header = RowHeader {
+            meter_id: id,
+            ts: resolved.earlier(),
+            received_at_s: 0,
+            source: "test".into(),
+            profile: "test@1".into(),
+            flags,
+        };
+        let volume = channel("volume_m3");
+        batch.rows_mut(volume.commodity()).push(header, &[(volume, litres)]);
+    }
+    let mut lake = TestLake::new(&meters).await;
+    lake.commit(batch).await;
+    lake.run(Job::Usage, "2016-03-01", "2017-03-01").await;
+    let reads = assert_bill_is_that_of_the_spans(&lake, "2016-03-01", "2017-03-01").await;
+    assert_eq!(reads, 92 * 12);
+}
 
 #[tokio::test]
 async fn rule_8_reads_of_the_months_add_up_to_the_register() {

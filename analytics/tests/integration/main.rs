@@ -7,6 +7,7 @@ mod alerts;
 mod billing;
 mod completeness;
 mod fixture;
+mod incremental;
 mod perth;
 mod plan;
 mod profiles;

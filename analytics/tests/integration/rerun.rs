@@ -1,12 +1,23 @@
 //! Rule 6: a job is a function of its pin, the registry, the rules and the program.
 
+use meterlake_analytics::jobs::forget_usage;
 use meterlake_analytics::{Job, JobError, JobOptions, run_job};
 use meterlake_model::{Amount, ReadingBatch};
 
 use crate::fixture::{QUARTER_S, TestLake, at, day, lake_with_usage, push, quarter_year, registry, zone};
 
-const DERIVED: [&str; 8] =
-    ["usage_spans", "findings", "billing_reads", "billing_runs", "alerts", "alert_events", "profiles", "completeness"];
+const DERIVED: [&str; 10] = [
+    "usage_spans",
+    "usage_days",
+    "usage_anchors",
+    "findings",
+    "billing_reads",
+    "billing_runs",
+    "alerts",
+    "alert_events",
+    "profiles",
+    "completeness",
+];
 
 #[tokio::test]
 async fn rule_6_a_rerun_gives_the_same_bytes() {
@@ -59,15 +70,17 @@ async fn rule_6_a_late_reading_rewrites_only_the_partitions_that_it_touched() {
     for job in Job::ALL {
         lake.run(job, "2026-01-01", "2026-04-01").await;
     }
-    let before = lake.files(&["usage_spans", "findings"]);
+    let walked = ["usage_spans", "usage_days", "findings", "usage_anchors"];
+    let before = lake.files(&walked);
 
     let rows = all.electricity_row("e2", late);
     let mut one = ReadingBatch::default();
     push(&mut one, "e2", late, &[("energy_import_kwh", rows)]);
     lake.commit(one).await;
     let report = lake.run(Job::Usage, "2026-01-01", "2026-04-01").await;
-    assert!((1..=2).contains(&report.partitions_changed), "{}", report.summary);
-    let after = lake.files(&["usage_spans", "findings"]);
+    // Of spans, their days and findings; where the next walk is taken up has not changed.
+    assert!((1..=3).contains(&report.partitions_changed), "{}", report.summary);
+    let after = lake.files(&walked);
     let data = |path: &&std::path::PathBuf| path.extension().is_some_and(|e| e == "parquet");
     for path in after.keys().filter(data).filter(|p| !before.contains_key(*p)) {
         assert!(path.to_string_lossy().contains("month=2026-02"), "{} is of another month", path.display());
@@ -119,7 +132,7 @@ async fn jobs_say_kindly_what_they_miss() {
     assert!(matches!(error, JobError::NoRegistry), "{error}");
     let lake = TestLake::new(&registry()).await;
     let error = run_job(&lake.lake, Job::Billing, &options).await.unwrap_err();
-    assert_eq!(error.to_string(), "job billing reads table usage_spans, which is not there yet: run job usage first");
+    assert_eq!(error.to_string(), "job billing reads table usage_days, which is not there yet: run job usage first");
     let nothing = JobOptions::new(day("2026-02-01"), day("2026-02-01"));
     assert!(matches!(run_job(&lake.lake, Job::Usage, &nothing).await, Err(JobError::NoDays { .. })));
     // Without a reading there is nothing to derive, and that is no error.
@@ -150,7 +163,10 @@ fn amounts_of_the_fixture_are_thousandths() {
 async fn rule_6_months_derived_one_by_one_are_the_months_derived_at_once() {
     let lake = lake_with_usage().await;
     for (from, to) in [("2026-02-01", "2026-03-01"), ("2026-03-01", "2026-04-01"), ("2026-01-05", "2026-01-06")] {
+        // Otherwise nothing would be derived.
+        forget_usage(&lake.lake).await.unwrap();
         let report = lake.run(Job::Usage, from, to).await;
+        assert!(report.rows_read > 0, "{from}: {}", report.summary);
         assert_eq!(report.partitions_changed, 0, "{from}: {}", report.summary);
     }
 }

@@ -4,21 +4,28 @@ use std::sync::{Arc, LazyLock};
 
 use arrow::array::DictionaryArray;
 use arrow::array::{
-    ArrayRef, Decimal64Builder, RecordBatch, StringArray, StringDictionaryBuilder, TimestampMicrosecondBuilder,
+    ArrayRef, Decimal64Builder, Int64Builder, ListBuilder, RecordBatch, StringArray, StringDictionaryBuilder,
+    TimestampMicrosecondBuilder,
 };
 use arrow::datatypes::{ArrowDictionaryKeyType, DataType, Field, Int8Type, Int32Type, Schema, SchemaRef};
 use datafusion::error::DataFusionError;
 use meterlake_model::registry::{Installation, InstallationChannel};
-use meterlake_model::{Amount, Channel, ChannelKind, Quality, UsagePointId};
+use meterlake_model::{Amount, Channel, ChannelKind, Timestamp, UsagePointId};
 use meterlake_store::schema::instant;
 
 use super::walk::Task;
 use super::{DeriveInput, register_of};
 use crate::tables::read::other;
-use crate::usage::{Finding, InstallationReadings, Level, PointInput, PointUsage, Span, Whole, derive};
+use crate::usage::{Border, Finding, InstallationReadings, Level, PointInput, PointUsage, Span, Start, Whole, derive};
 
 /// The `level` of a row that is a finding.
 pub(crate) const FINDING: &str = "finding";
+
+/// The `level` of a row that tells what is known at the border of a month.
+pub(crate) const BORDER: &str = "border";
+
+/// The `level` of the only row of a point whose walk has to be taken up further back.
+pub(crate) const SHORT: &str = "short";
 
 const AMOUNT: DataType = DataType::Decimal64(18, 6);
 
@@ -46,6 +53,7 @@ pub(super) static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         short("severity", true),
         Field::new("measured", AMOUNT, true),
         Field::new("limit", AMOUNT, true),
+        Field::new("detail", DataType::List(Arc::new(Field::new_list_field(DataType::Int64, true))), true),
     ]))
 });
 
@@ -62,6 +70,8 @@ pub(super) fn derive_point(input: &DeriveInput, task: &Task) -> Result<RecordBat
     let mut outages: Vec<_> =
         installed.iter().filter_map(|i| input.outages.get(&i.meter_id)).flatten().copied().collect();
     outages.sort_unstable();
+    let plan = input.plan_of(&task.point);
+    let borders: Vec<_> = input.borders.iter().copied().filter(|border| *border >= plan.from).collect();
     let mut done: Vec<(Channel, PointUsage)> = Vec::new();
     for channel in channels {
         let with: Vec<(&Installation, &InstallationChannel)> =
@@ -74,7 +84,7 @@ pub(super) fn derive_point(input: &DeriveInput, task: &Task) -> Result<RecordBat
         let register = register_of(channel).filter(|_| channel.kind() == ChannelKind::Interval);
         let wholes: Vec<Whole> = register
             .and_then(|register| done.iter().find(|(c, _)| *c == register))
-            .map(|(_, usage)| usage.spans.iter().filter_map(whole).collect())
+            .map(|(_, usage)| usage.wholes.clone())
             .unwrap_or_default();
         let usage = derive(
             &PointInput {
@@ -84,11 +94,18 @@ pub(super) fn derive_point(input: &DeriveInput, task: &Task) -> Result<RecordBat
                 outages: &outages,
                 holidays: &input.rules.holidays,
                 wholes: &wholes,
-                from: input.from,
+                anchor: plan.anchors.iter().find(|(of, _)| *of == channel).map(|(_, anchor)| *anchor),
+                borders: &borders,
+                from: plan.from,
                 to: input.to,
             },
             &input.rules.usage,
         );
+        if usage.short {
+            let mut rows = Builder::new(&task.point);
+            rows.short(channel, plan.from);
+            return rows.finish();
+        }
         for level in [Level::Day, Level::Slot] {
             for span in usage.spans.iter().filter(|s| s.level == level) {
                 rows.span(channel, span, with[span.installation].0);
@@ -97,16 +114,13 @@ pub(super) fn derive_point(input: &DeriveInput, task: &Task) -> Result<RecordBat
         for finding in &usage.findings {
             rows.finding(channel, finding, with[finding.installation].0);
         }
+        // Of what never said anything there is nothing to keep.
+        for border in usage.borders.iter().filter(|_| usage.heard) {
+            rows.border(channel, border, &with);
+        }
         done.push((channel, usage));
     }
     rows.finish()
-}
-
-/// A day of a register whose both ends are known: what the intervals of that day must add up to.
-fn whole(span: &Span) -> Option<Whole> {
-    let known = matches!(span.quality, Quality::Valid | Quality::Derived | Quality::Verified);
-    (span.level == Level::Day && known).then_some(())?;
-    Some(Whole { start: span.start, end: span.end, value: span.value? })
 }
 
 type Short = StringDictionaryBuilder<Int8Type>;
@@ -134,6 +148,7 @@ struct Builder {
     severity: Short,
     measured: Decimal64Builder,
     limit: Decimal64Builder,
+    detail: ListBuilder<Int64Builder>,
 }
 
 impl Builder {
@@ -161,6 +176,7 @@ impl Builder {
             severity: Short::new(),
             measured: amounts(),
             limit: amounts(),
+            detail: ListBuilder::new(Int64Builder::new()),
         }
     }
 
@@ -184,14 +200,64 @@ impl Builder {
         self.severity.append_null();
         amount(&mut self.measured, None);
         amount(&mut self.limit, None);
+        match &span.parts {
+            Some(parts) => {
+                self.detail.values().append_slice(&parts.slots);
+                self.detail.values().append_slice(&parts.used);
+                self.detail.append(true);
+            }
+            None => self.detail.append_null(),
+        }
     }
 
-    fn finding(&mut self, channel: Channel, finding: &Finding, installation: &Installation) {
+    /// What is known at the border of a month: state, installation, time, register, the line's first register and
+    /// time, whether it is the first, settled and closed from when on.
+    fn border(&mut self, channel: Channel, border: &Border, with: &[(&Installation, &InstallationChannel)]) {
+        let (state, anchor) = match border.start {
+            // What fits no column is found again from further back.
+            Start::Anchor(anchor) if fits(anchor.register) && fits(anchor.line_register) => (2, Some(anchor)),
+            Start::Anchor(_) => (0, None),
+            Start::Nothing => (1, None),
+            Start::Unsure => (0, None),
+        };
+        let meter = anchor.map_or(0, |anchor| anchor.installation);
+        self.bare(BORDER, channel, border.ts, with.get(meter).map_or("", |(i, _)| i.meter_id.as_str()));
+        let values = self.detail.values();
+        values.append_value(state);
+        values.append_option(anchor.map(|a| i64::try_from(a.installation).unwrap_or(i64::MAX)));
+        values.append_option(anchor.map(|a| a.ts.micros()));
+        values.append_option(anchor.map(|a| a.register));
+        values.append_option(anchor.map(|a| a.line_register));
+        values.append_option(anchor.map(|a| a.line_start.micros()));
+        values.append_option(anchor.map(|a| i64::from(a.first_line)));
+        values.append_option(anchor.map(|a| a.settled_at.micros()));
+        values.append_option(border.closed_at.map(Timestamp::micros));
+        self.detail.append(true);
+    }
+
+    /// Says that nothing of the point is derived yet.
+    fn short(&mut self, channel: Channel, from: Timestamp) {
+        self.bare(SHORT, channel, from, "");
+        self.detail.append_null();
+    }
+
+    /// All columns but the detail of a row that is neither span nor finding.
+    fn bare(&mut self, level: &str, channel: Channel, at: Timestamp, meter_id: &str) {
         self.count += 1;
         self.channel.append_value(channel.name());
-        self.level.append_value(FINDING);
-        self.start.append_value(finding.start.micros());
-        self.end.append_value(finding.end.micros());
+        self.level.append_value(level);
+        self.start.append_value(at.micros());
+        self.end.append_value(at.micros());
+        self.meter_id.append_value(meter_id);
+        self.evidence.append_null();
+        self.nothing_used();
+        self.rule.append_null();
+        self.severity.append_null();
+        amount(&mut self.measured, None);
+        amount(&mut self.limit, None);
+    }
+
+    fn nothing_used(&mut self) {
         for none in [&mut self.value, &mut self.estimated, &mut self.start_register, &mut self.end_register] {
             amount(none, None);
         }
@@ -200,6 +266,16 @@ impl Builder {
         {
             none.append_null();
         }
+    }
+
+    fn finding(&mut self, channel: Channel, finding: &Finding, installation: &Installation) {
+        self.count += 1;
+        self.channel.append_value(channel.name());
+        self.level.append_value(FINDING);
+        self.start.append_value(finding.start.micros());
+        self.end.append_value(finding.end.micros());
+        self.nothing_used();
+        self.detail.append_null();
         self.meter_id.append_value(installation.meter_id.as_str());
         self.evidence.append_value(&finding.evidence);
         self.rule.append_value(finding.rule.as_str());
@@ -232,9 +308,14 @@ impl Builder {
             texts(self.severity)?,
             Arc::new(self.measured.finish()),
             Arc::new(self.limit.finish()),
+            Arc::new(self.detail.finish()),
         ];
         RecordBatch::try_new(SCHEMA.clone(), columns).map_err(|e| other(e.to_string()))
     }
+}
+
+fn fits(register: i64) -> bool {
+    Amount::from_micros(register).is_some()
 }
 
 fn amount(builder: &mut Decimal64Builder, value: Option<Amount>) {
