@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -229,8 +229,8 @@ async fn caught_up(lake: &Lake, journal: &Path) -> Committer {
 }
 
 /// The other side: sends what was not acknowledged again, and knows all that was.
-struct Site {
-    folder: tempfile::TempDir,
+pub(crate) struct Site {
+    folder: PathBuf,
     ledger: Ledger,
     /// Messages by number, whether they were acknowledged.
     sent: HashMap<u64, bool>,
@@ -238,16 +238,15 @@ struct Site {
 }
 
 impl Site {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        Self { folder, ledger: Ledger::default(), sent: HashMap::new(), slowest: Duration::ZERO }
+    pub(crate) fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), ledger: Ledger::default(), sent: HashMap::new(), slowest: Duration::ZERO }
     }
 
     fn start(&self, point: Option<String>) -> Child {
         let next = (0..).find(|n| self.sent.get(n) != Some(&true)).unwrap();
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "kills::the_process_that_is_killed", "--nocapture", "--test-threads=1"]);
-        command.env(FOLDER, self.folder.path()).env(FROM, next.to_string());
+        command.env(FOLDER, &self.folder).env(FROM, next.to_string());
         if let Some(point) = point {
             command.env(POINT, point);
         }
@@ -256,6 +255,16 @@ impl Site {
 
     /// Lets a child live until it is told to die, so long after its first acknowledgement, or dies by itself.
     fn life(&mut self, point: Option<String>, after_first_ack: Option<Duration>) -> bool {
+        self.life_with(point, after_first_ack, |_| ())
+    }
+
+    /// As [`Self::life`]; just before it is killed `last` happens, while it still works.
+    pub(crate) fn life_with(
+        &mut self,
+        point: Option<String>,
+        after_first_ack: Option<Duration>,
+        mut last: impl FnMut(&Self),
+    ) -> bool {
         use std::os::unix::process::ExitStatusExt;
         let began = Instant::now();
         let mut child = self.start(point);
@@ -273,7 +282,10 @@ impl Site {
                         deadline = after_first_ack.map(|after| Instant::now() + after);
                     }
                 }
-                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => child.kill().unwrap(),
+                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
+                    last(self);
+                    child.kill().unwrap();
+                }
                 Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => break,
             }
         }
@@ -290,32 +302,49 @@ impl Site {
         // The last line of a killed process may be cut.
         let Ok(number) = number.parse::<u64>() else { return false };
         let is_acknowledged = word == "A";
-        for (meter, ts_s, value) in message(number) {
-            let ts = Timestamp::from_unix_seconds(ts_s).unwrap();
-            let (meter, channel) = (MeterId::new(&meter).unwrap(), Channel::by_name(E).unwrap());
-            self.ledger.note(&meter, ts, channel, value, is_acknowledged);
-        }
+        note(&mut self.ledger, number, is_acknowledged);
         *self.sent.entry(number).or_insert(false) |= is_acknowledged;
         is_acknowledged
     }
 
-    async fn check(&self, what: &str) {
-        let journal = self.folder.path().join("journal");
-        let (_writer, _) = JournalWriter::open(JournalOptions::new(&journal)).unwrap();
-        let lake = Lake::open(&self.folder.path().join("lake")).unwrap();
-        caught_up(&lake, &journal).await;
-        let channel = Channel::of(Commodity::Electricity).find(|c| c.name() == E).unwrap();
-        let values = electricity(&lake).await.into_iter().map(|row| TableValue {
-            meter_id: MeterId::new(&row.0).unwrap(),
-            ts: Timestamp::from_unix_seconds(row.1).unwrap(),
-            channel,
-            value: row.4[E],
-        });
-        let checked = self.ledger.check(values);
-        assert!(checked.is_good(), "{what}: {checked}");
-        assert!(self.slowest < FIRST_ACK, "{what}: the first acknowledgement took {:?}", self.slowest);
-        println!("{what}: {checked}; slowest start to first acknowledgement {:?}", self.slowest);
+    /// What was acknowledged so far, by message.
+    pub(crate) fn sent(&self) -> HashMap<u64, bool> {
+        self.sent.clone()
     }
+
+    async fn check(&self, what: &str) {
+        check(&self.folder, &self.ledger, what).await;
+        // A machine that does other work says nothing about time; the long form has it for itself.
+        assert!(!is_long() || self.slowest < FIRST_ACK, "{what}: the first acknowledgement took {:?}", self.slowest);
+        println!("slowest start to first acknowledgement {:?}", self.slowest);
+    }
+}
+
+/// Notes what a message says as sent, and perhaps as acknowledged.
+pub(crate) fn note(ledger: &mut Ledger, number: u64, is_acknowledged: bool) {
+    for (meter, ts_s, value) in message(number) {
+        let ts = Timestamp::from_unix_seconds(ts_s).unwrap();
+        let (meter, channel) = (MeterId::new(&meter).unwrap(), Channel::by_name(E).unwrap());
+        ledger.note(&meter, ts, channel, value, is_acknowledged);
+    }
+}
+
+/// Opens what a process left in a folder as its next start would, and holds it against the ledger.
+pub(crate) async fn check(folder: &Path, ledger: &Ledger, what: &str) {
+    let journal = folder.join("journal");
+    let (_writer, _) = JournalWriter::open(JournalOptions::new(&journal)).unwrap();
+    let lake = Lake::open(&folder.join("lake")).unwrap();
+    caught_up(&lake, &journal).await;
+    let channel = Channel::of(Commodity::Electricity).find(|c| c.name() == E).unwrap();
+    let values = electricity(&lake).await.into_iter().map(|row| TableValue {
+        meter_id: MeterId::new(&row.0).unwrap(),
+        ts: Timestamp::from_unix_seconds(row.1).unwrap(),
+        channel,
+        value: row.4[E],
+    });
+    let checked = ledger.check(values);
+    assert!(checked.is_good(), "{what}: {checked}");
+    println!("{what}: {checked}");
 }
 
 fn is_long() -> bool {
@@ -326,7 +355,8 @@ fn is_long() -> bool {
 async fn rule_2_a_process_killed_at_random_moments_loses_doubles_and_invents_nothing() {
     let asked = std::env::var("METERLAKE_KILLS").ok().map(|text| text.parse::<usize>().unwrap());
     let kills = asked.unwrap_or(if is_long() { 1_000 } else { 8 });
-    let (mut site, mut random) = (Site::new(), Random::new(20_261_122));
+    let folder = tempfile::tempdir().unwrap();
+    let (mut site, mut random) = (Site::new(folder.path()), Random::new(20_261_122));
     let mut struck = 0;
     while struck < kills {
         let after = Duration::from_micros(random.next() % 120_000);
@@ -337,7 +367,8 @@ async fn rule_2_a_process_killed_at_random_moments_loses_doubles_and_invents_not
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rule_2_a_process_killed_at_named_points_loses_doubles_and_invents_nothing() {
-    let (mut site, mut random) = (Site::new(), Random::new(20_261_123));
+    let folder = tempfile::tempdir().unwrap();
+    let (mut site, mut random) = (Site::new(folder.path()), Random::new(20_261_123));
     let times = if is_long() { 25 } else { 1 };
     let mut struck = 0;
     for round in 0..times {

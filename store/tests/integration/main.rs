@@ -5,6 +5,7 @@
 mod as_of;
 mod commit;
 mod compact;
+mod copies;
 mod doctor;
 mod engines;
 mod faults;
