@@ -357,6 +357,27 @@ impl<'d> Section<'d> {
         Self { doc: self.doc, path: self.path_of(key), table, line, asked: Vec::new(), forbidden: Vec::new() }
     }
 
+    /// The tables below a table whose keys are free names, such as `[calendar.NAME]`, each with its name's line, in the
+    /// order of the file. What is no table is noted and left out.
+    pub(crate) fn sections_by_key(&mut self, key: &'static str) -> Vec<(At<String>, Self)> {
+        let (doc, path) = (self.doc, self.path_of(key));
+        let tables = self.take(key, |value| value.as_table().ok_or_else(|| wanted("a table", value)));
+        let mut items: Vec<_> = tables.into_iter().flat_map(|table| table.iter()).collect();
+        items.sort_by_key(|(name, _)| name.span().start);
+        let mut sections = Vec::new();
+        for (name, item) in items {
+            let (line, path) = (doc.line(name.span()), format!("{path}.{}", name.get_ref()));
+            let Some(table) = item.get_ref().as_table() else {
+                doc.note(line, format!("`{path}` {}", wanted("a table", item.get_ref())));
+                continue;
+            };
+            let name = At { value: name.get_ref().to_string(), line };
+            let section = Self { doc, path, table: Some(table), line, asked: Vec::new(), forbidden: Vec::new() };
+            sections.push((name, section));
+        }
+        sections
+    }
+
     /// The tables of a list such as `[[mqtt]]`, in the order of the file.
     pub(crate) fn sections(&mut self, key: &'static str) -> Vec<Self> {
         let path = self.path_of(key);

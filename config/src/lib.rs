@@ -19,6 +19,8 @@
 //! );
 //! ```
 
+pub mod calendar;
+mod determinant;
 pub mod device_profile;
 mod document;
 pub mod payload_map;

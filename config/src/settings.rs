@@ -13,6 +13,7 @@ mod retention;
 mod rules;
 mod secret;
 mod serve;
+mod tariffs;
 
 use std::path::{Path, PathBuf};
 
@@ -28,6 +29,9 @@ pub use retention::RetentionConfig;
 pub use rules::{BillingConfig, CompletenessConfig, HourRange, ProfilesConfig, UsageConfig};
 pub use secret::Secret;
 pub use serve::{JobsConfig, ServeConfig};
+
+use meterlake_model::calendar::Calendars;
+use meterlake_model::determinant::Determinant;
 
 use crate::document::{Document, Section};
 use crate::problem::Problem;
@@ -53,6 +57,10 @@ pub struct Config {
     pub usage: UsageConfig,
     /// From use to billing reads.
     pub billing: BillingConfig,
+    /// Tariff calendars by name.
+    pub calendars: Calendars,
+    /// What bills need besides reads, in the order of the file and of the files that it names.
+    pub determinants: Vec<Determinant>,
     /// Leak and voltage alerts.
     pub alerts: AlertsConfig,
     /// Key figures of a customer.
@@ -80,7 +88,7 @@ fn listed(problems: &[Problem]) -> String {
 }
 
 /// What a configuration may refer to outside its text.
-struct Surroundings<'s> {
+pub(crate) struct Surroundings<'s> {
     /// Relative paths begin here.
     base_dir: &'s Path,
     /// The environment of the process.
@@ -143,6 +151,9 @@ impl Config {
             let mqtt = mqtt::read_all(root.sections("mqtt"), &collect.name, around);
             let (lines, listeners) = (root.sections("modbus"), root.sections("modbus_listen"));
             let (modbus, modbus_listen) = modbus::read_all(lines, listeners, around);
+            let mut billing = root.section("billing");
+            let tariff_files = billing.texts("tariff_files").unwrap_or_default();
+            let (calendars, determinants) = tariffs::read(&mut root, tariff_files, around);
             Self {
                 lake,
                 mqtt,
@@ -152,7 +163,9 @@ impl Config {
                 jobs: JobsConfig::read(root.section("jobs")),
                 serve: ServeConfig::read(root.section("serve")),
                 usage: UsageConfig::read(root.section("usage")),
-                billing: BillingConfig::read(root.section("billing")),
+                billing: BillingConfig::read(billing),
+                calendars,
+                determinants,
                 alerts: AlertsConfig::read(root.section("alerts")),
                 profiles: ProfilesConfig::read(root.section("profiles")),
                 completeness: CompletenessConfig::read(root.section("completeness")),
@@ -167,7 +180,7 @@ impl Config {
 /// A map or profile that a configuration names: one that comes with the program, or a file `NAME.toml`.
 ///
 /// Notes what is wrong with the name or in the file, and gives what can be used.
-fn named<T>(
+pub(crate) fn named<T>(
     section: &Section<'_>,
     (key, line): (&str, usize),
     name: &str,
@@ -215,11 +228,11 @@ fn named_by<T>(key: &str, name: &str, around: &Surroundings<'_>, kind: &Named<T>
 }
 
 /// A kind of file that others write and a configuration names.
-struct Named<T> {
-    word: &'static str,
-    names: fn() -> Vec<&'static str>,
-    shipped: fn(&str) -> Option<T>,
-    parse: fn(&str, &str) -> Result<T, Vec<Problem>>,
+pub(crate) struct Named<T> {
+    pub(crate) word: &'static str,
+    pub(crate) names: fn() -> Vec<&'static str>,
+    pub(crate) shipped: fn(&str) -> Option<T>,
+    pub(crate) parse: fn(&str, &str) -> Result<T, Vec<Problem>>,
 }
 
 #[cfg(test)]

@@ -14,10 +14,13 @@
 
 mod amount;
 mod batch;
+pub mod calendar;
 mod channel;
 mod decimal;
+pub mod determinant;
 mod directory;
 mod event;
+pub mod formula;
 mod id;
 pub mod ledger;
 mod quality;

@@ -301,6 +301,19 @@ impl Zone {
         u16::try_from(i32::from(local.hour()) * 60 + i32::from(local.minute())).unwrap_or(0)
     }
 
+    /// Microseconds since civil midnight as the wall clock shows them, less than those of 24 hours.
+    pub fn micros_of_day(&self, ts: Timestamp) -> i64 {
+        let local = self.local(ts);
+        let seconds = i64::from(local.hour()) * 3600 + i64::from(local.minute()) * 60 + i64::from(local.second());
+        seconds * MICROS + i64::from(local.subsec_nanosecond()) / 1000
+    }
+
+    /// The next instant at which the zone's distance from UTC, its name or its summer time changes; `None` where none is
+    /// known.
+    pub fn next_change(&self, ts: Timestamp) -> Option<Timestamp> {
+        self.0.1.following(ts.jiff()).next().map(|change| Timestamp(change.timestamp().as_microsecond()))
+    }
+
     /// The first instant of a civil day. Where midnight is skipped it is the first instant after the gap; a day that a
     /// zone left out whole starts where the next one does.
     pub fn start_of_day(&self, day: CivilDay) -> Timestamp {

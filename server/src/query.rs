@@ -1,6 +1,7 @@
 //! `query`: SQL over committed and hot rows, read-only.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use meterlake_store::query::{AsOf, ReadOptions};
@@ -13,7 +14,9 @@ use crate::{rows, setup};
 ///
 /// `meterlake tables` lists what can be asked. Commonly: `electricity` and `water` (one row a meter and time),
 /// `electricity_latest` (the last of each meter), `electricity_full` (with customer, place and civil time). Functions of our own:
-/// `civil_time(ts, zone)`, `civil_day(ts, zone)` and `civil_hour(ts, zone)`, with a zone such as 'Europe/Madrid'.
+/// `civil_time(ts, zone)`, `civil_day(ts, zone)` and `civil_hour(ts, zone)`, with a zone such as 'Europe/Madrid';
+/// `tou_bucket(ts, calendar[, usage_point_id])` with a calendar of the configuration; `billing_boundary(ts, zone, day)`,
+/// where the cycle begins that starts on that day of the month.
 #[derive(Debug, Args)]
 pub struct QueryArgs {
     /// SQL; one SELECT, EXPLAIN, SHOW or DESCRIBE
@@ -44,6 +47,7 @@ pub async fn run(global: &Global, args: &QueryArgs) -> anyhow::Result<()> {
     let options = ReadOptions {
         journal: hot.then(|| config.collect.journal.clone()),
         as_of: args.as_of,
+        calendars: Arc::new(config.calendars.clone()),
         ..ReadOptions::default()
     };
     let session = lake.session(options).await?;

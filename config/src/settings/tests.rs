@@ -45,7 +45,11 @@ fn every_example_of_the_default_text_is_valid_and_a_default() {
     std::fs::write(dir.path().join("devices.csv"), devices).unwrap();
     let text: String = everything_set()
         .lines()
-        .filter(|line| !["password_env", "secret_access_key_env", "receipts"].iter().any(|key| line.starts_with(key)))
+        .filter(|line| {
+            !["password_env", "secret_access_key_env", "receipts", "holiday_like"]
+                .iter()
+                .any(|key| line.starts_with(key))
+        })
         .filter(|line| !FOR_TLS.iter().any(|key| line.starts_with(key)))
         .map(|line| match line {
             "profile = \"en50160\"" => "profile = \"own\"\n".to_owned(),

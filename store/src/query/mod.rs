@@ -30,6 +30,7 @@
 //! | one row out of repeats, complements and revisions | `merge`, as a plan in `resolve` |
 //! | the last reading of each meter | `latest` |
 //! | civil time as functions | `civil` |
+//! | tariff buckets and billing cycles as functions | `tariff` |
 //! | views | `views` |
 //! | session | `session` |
 //! | SQL from users | `door` |
@@ -47,6 +48,7 @@ mod prepared;
 mod provider;
 mod resolve;
 mod session;
+mod tariff;
 mod views;
 
 pub use as_of::{AsOf, Moment};

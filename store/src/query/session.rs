@@ -20,6 +20,7 @@ use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 use datafusion::prelude::{SessionConfig, col, lit};
+use meterlake_model::calendar::Calendars;
 use object_store::ObjectStore;
 use url::Url;
 
@@ -31,6 +32,7 @@ use super::latest::LatestTable;
 use super::prepared::Prepared;
 use super::provider::{COMMIT_SEQ, LakeTable};
 use super::resolve::ResolvePlanner;
+use super::tariff;
 use super::views::{self, Sources};
 use crate::error::StoreError;
 use crate::history::COMMITS;
@@ -66,6 +68,8 @@ pub struct ReadOptions {
     pub filter_pushdown: bool,
     /// Planners of plan nodes that others define.
     pub planners: Vec<Arc<dyn ExtensionPlanner + Send + Sync>>,
+    /// The calendars that `tou_bucket` knows.
+    pub calendars: Arc<Calendars>,
 }
 
 impl Default for ReadOptions {
@@ -78,6 +82,7 @@ impl Default for ReadOptions {
             target_partitions: None,
             filter_pushdown: false,
             planners: Vec::new(),
+            calendars: Arc::default(),
         }
     }
 }
@@ -287,6 +292,7 @@ fn new_context(lake: &Lake, options: &ReadOptions) -> Result<SessionContext, Que
         .build();
     let context = SessionContext::new_with_state(state);
     civil::functions().into_iter().for_each(|function| context.register_udf(function));
+    tariff::functions(&options.calendars).into_iter().for_each(|function| context.register_udf(function));
     Ok(context)
 }
 
