@@ -8,6 +8,7 @@ pub mod alerts;
 pub mod billing;
 pub mod completeness;
 pub mod desk;
+pub mod determinants;
 pub mod jobs;
 pub mod profiles;
 mod rules;

@@ -34,6 +34,7 @@ pub use anchor::{Anchor, Border, Start};
 pub use derive::derive;
 pub use finding::{Finding, Rule, Severity};
 pub use reconcile::{Closure, Part, Reconciled, reconcile, tolerance};
+pub(crate) use reconcile::{common_step, share};
 pub use span::{Boundary, Level, Parts, Span};
 
 /// One value that one message brought for one channel, as read.

@@ -89,7 +89,7 @@ pub fn reconcile(whole: Amount, parts: &[Part], unit: Amount) -> Option<Reconcil
 }
 
 /// The largest step that divides both; 1 for none.
-pub(super) fn common_step(amount: i64, unit: i64) -> i64 {
+pub(crate) fn common_step(amount: i64, unit: i64) -> i64 {
     if unit <= 0 {
         return 1;
     }
@@ -102,7 +102,7 @@ pub(super) fn common_step(amount: i64, unit: i64) -> i64 {
 
 /// Shares `total` (not negative) by `weights` (not negative) into whole numbers that add up to it: largest remainder,
 /// ties to the earliest; evenly where all weights are zero. Appends to `out` one share a weight.
-pub(super) fn share(total: i64, weights: &[i128], out: &mut Vec<i64>) {
+pub(crate) fn share(total: i64, weights: &[i128], out: &mut Vec<i64>) {
     let begin = out.len();
     // Coarser weights where a product would not fit: the shares still add up.
     let widest = weights.iter().max().map_or(0, |widest| 128 - widest.leading_zeros());
