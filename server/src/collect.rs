@@ -12,7 +12,7 @@ use crate::{pipeline, reload, setup, shutdown};
 /// As [`pipeline::collect`].
 pub async fn command(global: &Global) -> anyhow::Result<()> {
     let config = setup::load_config(global)?;
-    if config.mqtt.is_empty() && config.modbus.is_empty() {
+    if config.mqtt.is_empty() && config.modbus.is_empty() && config.modbus_listen.is_empty() {
         tracing::warn!("no broker and no Modbus line is configured: nothing will come in but replayed dead letters");
     }
     let stop = shutdown::on_signal()?;

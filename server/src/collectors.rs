@@ -1,5 +1,5 @@
-//! Who brings readings: brokers and Modbus lines, each a task of its own that starts, stops and is exchanged as the
-//! configuration says. What does not change is never touched.
+//! Who brings readings: brokers and Modbus lines, each a task of its own that starts, stops, is adjusted or exchanged as
+//! the configuration says. What does not change is never touched.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,7 +12,7 @@ use meterlake_config::{Config, ModbusLine, ModbusListener, MqttBroker};
 use meterlake_ingest::modbus::{LineStats, ListenStats};
 use meterlake_ingest::mqtt::MqttStats;
 use meterlake_ingest::{Delivery, Directory, modbus, mqtt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -59,6 +59,66 @@ impl SourceConfig {
     }
 }
 
+/// How a running source is read; those of Modbus take another configuration while they run.
+enum Followed {
+    Broker(MqttBroker),
+    Line(watch::Sender<ModbusLine>),
+    Listener(watch::Sender<ModbusListener>),
+}
+
+/// What becomes of a running source by another configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Kept,
+    Adjusted,
+    /// Stopped, and started as it is to be now.
+    Exchanged,
+}
+
+impl Followed {
+    fn fate(&self, wanted: &SourceConfig) -> Fate {
+        let adjusted = |is_same: bool| if is_same { Fate::Kept } else { Fate::Adjusted };
+        match (self, wanted) {
+            (Self::Broker(broker), SourceConfig::Broker(wanted)) if broker == wanted => Fate::Kept,
+            (Self::Line(line), SourceConfig::Line(wanted)) => adjusted(*line.borrow() == *wanted),
+            (Self::Listener(listener), SourceConfig::Listener(wanted)) if listener.borrow().bind == wanted.bind => {
+                adjusted(*listener.borrow() == *wanted)
+            }
+            _ => Fate::Exchanged,
+        }
+    }
+
+    /// Hands over what it can be adjusted to. Returns what there is to say of it.
+    fn adjust(&self, wanted: &SourceConfig) -> Option<String> {
+        match (self, wanted) {
+            (Self::Line(line), SourceConfig::Line(wanted)) => {
+                line.send_replace(wanted.clone());
+                None
+            }
+            (Self::Listener(listener), SourceConfig::Listener(wanted)) => {
+                let before = listener.send_replace(wanted.clone());
+                Some(changed_links(&before, wanted))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// As in "1 of 7 links added, 0 removed, 2 changed".
+fn changed_links(before: &ModbusListener, now: &ModbusListener) -> String {
+    let known: BTreeMap<&str, &ModbusLine> = before.links.iter().map(|link| (link.id.as_str(), &link.line)).collect();
+    let (mut added, mut changed) = (0, 0);
+    for link in &now.links {
+        match known.get(link.id.as_str()) {
+            None => added += 1,
+            Some(line) if **line != link.line => changed += 1,
+            Some(_) => {}
+        }
+    }
+    let removed = before.links.len() + added - now.links.len();
+    format!("{added} of {} links added, {removed} removed, {changed} changed", now.links.len())
+}
+
 /// A source's counters.
 #[derive(Clone)]
 enum SourceStats {
@@ -68,7 +128,7 @@ enum SourceStats {
 }
 
 struct Running {
-    config: SourceConfig,
+    followed: Followed,
     stats: SourceStats,
     stop: CancellationToken,
     /// `None` once its end has been told.
@@ -81,13 +141,20 @@ pub(crate) struct Changes {
     pub(crate) started: Vec<String>,
     pub(crate) stopped: Vec<String>,
     pub(crate) exchanged: Vec<String>,
+    /// With what was changed about them.
+    pub(crate) adjusted: Vec<String>,
     pub(crate) kept: usize,
 }
 
 impl fmt::Display for Changes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts = Vec::new();
-        for (word, names) in [("started", &self.started), ("stopped", &self.stopped), ("exchanged", &self.exchanged)] {
+        for (word, names) in [
+            ("started", &self.started),
+            ("stopped", &self.stopped),
+            ("exchanged", &self.exchanged),
+            ("adjusted", &self.adjusted),
+        ] {
             if !names.is_empty() {
                 parts.push(format!("{word} {}", names.join(", ")));
             }
@@ -120,26 +187,37 @@ impl Collectors {
         Self { running: BTreeMap::new(), journal, directory, out, stop, status }
     }
 
-    /// Starts, stops and exchanges what differs from what runs. Sources that go are stopped before others start, since
-    /// two sessions of one name would throw each other out; messages meanwhile wait at the broker.
+    /// Starts, stops, adjusts and exchanges what differs from what runs. Sources that go are stopped before others start or
+    /// change, since two sessions of one name would throw each other out, and a serial line has room for one; messages
+    /// meanwhile wait at the broker.
     pub(crate) async fn follow(&mut self, config: &Config) -> Changes {
         for caution in config.cautions() {
             tracing::warn!("{caution}");
         }
         let wanted = SourceConfig::all(config);
         let mut changes = Changes::default();
-        let mut leaving = Vec::new();
+        let (mut leaving, mut adjusting) = (Vec::new(), Vec::new());
         let mut keeps_counters = BTreeMap::new();
         let names: Vec<SourceName> = self.running.keys().cloned().collect();
         for name in names {
-            if self.running.get(&name).is_some_and(|running| {
-                running.task.is_some() && wanted.get(&name).is_some_and(|config| *config == running.config)
-            }) {
-                changes.kept += 1;
-                continue;
+            let wanted_now = wanted.get(&name);
+            let fate = |running: &Running| match wanted_now {
+                Some(config) if running.task.is_some() => running.followed.fate(config),
+                _ => Fate::Exchanged,
+            };
+            match self.running.get(&name).map(fate) {
+                Some(Fate::Kept) => {
+                    changes.kept += 1;
+                    continue;
+                }
+                Some(Fate::Adjusted) => {
+                    adjusting.push(name);
+                    continue;
+                }
+                Some(Fate::Exchanged) | None => {}
             }
             let Some(running) = self.running.remove(&name) else { continue };
-            let is_exchanged = wanted.contains_key(&name);
+            let is_exchanged = wanted_now.is_some();
             let told = if is_exchanged { &mut changes.exchanged } else { &mut changes.stopped };
             told.push(name.to_string());
             running.stop.cancel();
@@ -149,6 +227,11 @@ impl Collectors {
             leaving.push((name, running));
         }
         wait_for(leaving).await;
+        for name in adjusting {
+            let (Some(running), Some(config)) = (self.running.get(&name), wanted.get(&name)) else { continue };
+            let what = running.followed.adjust(config);
+            changes.adjusted.push(what.map_or_else(|| name.to_string(), |what| format!("{name} ({what})")));
+        }
         for (name, config) in wanted {
             if self.running.contains_key(&name) {
                 continue;
@@ -167,37 +250,38 @@ impl Collectors {
     fn start(&self, config: SourceConfig, counters: Option<SourceStats>) -> Running {
         let stop = self.stop.child_token();
         let (directory, out) = (self.directory.clone(), self.out.clone());
-        let (stats, task) = match &config {
+        let (followed, stats, task) = match config {
             SourceConfig::Broker(broker) => {
                 let stats = match counters {
                     Some(SourceStats::Broker(stats)) => stats,
                     _ => Arc::default(),
                 };
-                let kept = KeptBirths::load(&self.journal, broker);
+                let kept = KeptBirths::load(&self.journal, &broker);
                 let births = kept.shared();
                 let work = mqtt::collect(broker.clone(), directory, births, out, Arc::clone(&stats), stop.clone());
                 let work = kept.keep_during(work);
                 let name = broker.name.clone();
                 let task = tokio::spawn(async move { work.await.with_context(|| format!("broker {name}")) });
-                (SourceStats::Broker(stats), task)
+                (Followed::Broker(broker), SourceStats::Broker(stats), task)
             }
             SourceConfig::Line(line) => {
-                // Its counters are those of its devices: other devices, other counters.
-                let stats = Arc::new(LineStats::new(line));
-                let work = modbus::poll_line(line.clone(), directory, out, Arc::clone(&stats), stop.clone());
+                let stats = Arc::<LineStats>::default();
                 let name = line.name.clone();
+                let (sender, line) = watch::channel(line);
+                let work = modbus::poll_line(line, directory, out, Arc::clone(&stats), stop.clone());
                 let task = tokio::spawn(async move { work.await.with_context(|| format!("modbus line {name}")) });
-                (SourceStats::Line(stats), task)
+                (Followed::Line(sender), SourceStats::Line(stats), task)
             }
             SourceConfig::Listener(listener) => {
-                let stats = Arc::new(ListenStats::new(listener));
-                let work = modbus::listen(listener.clone(), directory, out, Arc::clone(&stats), stop.clone());
+                let stats = Arc::<ListenStats>::default();
                 let name = listener.name.clone();
+                let (sender, listener) = watch::channel(listener);
+                let work = modbus::listen(listener, directory, out, Arc::clone(&stats), stop.clone());
                 let task = tokio::spawn(async move { work.await.with_context(|| format!("modbus listener {name}")) });
-                (SourceStats::Listener(stats), task)
+                (Followed::Listener(sender), SourceStats::Listener(stats), task)
             }
         };
-        Running { config, stats, stop, task: Some(task) }
+        Running { followed, stats, stop, task: Some(task) }
     }
 
     fn sources(&self) -> Sources {

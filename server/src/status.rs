@@ -96,8 +96,9 @@ pub struct Sources {
 
 impl Sources {
     /// Every Modbus line, those of listeners included.
-    fn all_lines(&self) -> impl Iterator<Item = &(String, Arc<LineStats>)> {
-        self.lines.iter().chain(self.listeners.iter().flat_map(|(_, listener)| &listener.lines))
+    fn all_lines(&self) -> impl Iterator<Item = (String, Arc<LineStats>)> {
+        let of_listeners = self.listeners.iter().flat_map(|(_, listener)| listener.lines().to_vec());
+        self.lines.iter().cloned().chain(of_listeners)
     }
 }
 
@@ -303,7 +304,7 @@ fn line_figures(stats: &LineStats, now_s: i64) -> Figures {
         ("connections", &stats.connections),
     ];
     let mut figures = named(&counters);
-    figures.push(("devices".to_owned(), stats.devices.len() as u64));
+    figures.push(("devices".to_owned(), stats.devices().len() as u64));
     figures.push(("devices_backed_off".to_owned(), stats.backed_off() as u64));
     for kind in FailureKind::ALL {
         figures.push((format!("failures_{}", kind.as_str()), stats.failures(kind)));
@@ -329,10 +330,11 @@ fn listener_figures(stats: &ListenStats, now_s: i64) -> Figures {
         ("refused_too_many", &stats.too_many),
     ];
     let mut figures = named(&counters);
-    figures.push(("links".to_owned(), stats.lines.len() as u64));
+    let lines = stats.lines();
+    figures.push(("links".to_owned(), lines.len() as u64));
     figures.push(("links_up".to_owned(), stats.links_up() as u64));
     let mut sums = Figures::new();
-    for (_, line) in &stats.lines {
+    for (_, line) in &*lines {
         let of_line = line_figures(line, now_s);
         if sums.is_empty() {
             sums = of_line;
@@ -348,7 +350,10 @@ fn listener_figures(stats: &ListenStats, now_s: i64) -> Figures {
 }
 
 fn device_figures(sources: &Sources, now_s: i64) -> Vec<DeviceFigures> {
-    let devices = sources.all_lines().flat_map(|(line, stats)| stats.devices.iter().map(move |device| (line, device)));
+    let devices = sources.all_lines().flat_map(|(line, stats)| {
+        let devices = stats.devices().to_vec();
+        devices.into_iter().map(move |device| (line.clone(), device))
+    });
     let figures = devices.take(MOST_DEVICES).map(|(line, device)| {
         let mut figures = named(&[
             ("requests", &device.requests),
@@ -361,7 +366,7 @@ fn device_figures(sources: &Sources, now_s: i64) -> Vec<DeviceFigures> {
         figures.push(("latency_max_us".to_owned(), device.latency.longest_us()));
         figures.push(("backed_off".to_owned(), u64::from(device.backed_off.load(Ordering::Relaxed))));
         figures.push(("reading_age_s".to_owned(), device.age_s(now_s).unwrap_or(0)));
-        DeviceFigures { line: line.clone(), unit: device.unit, meter: device.meter_id.to_string(), figures }
+        DeviceFigures { line, unit: device.unit, meter: device.meter_id.to_string(), figures }
     });
     figures.collect()
 }

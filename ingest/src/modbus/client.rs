@@ -7,6 +7,7 @@ use meterlake_config::ModbusLine;
 use tokio::time::sleep;
 
 use super::connection::Connection;
+use super::dial::Way;
 use super::failure::Failure;
 use super::planner::BlockRequest;
 
@@ -24,7 +25,7 @@ impl LineClient {
     /// For a line as it is configured; its devices need not be among those that are asked. A line that connects to us is
     /// its listener's: asked here, it cannot be connected.
     pub fn new(line: &ModbusLine) -> Self {
-        Self { name: line.name.clone(), connection: Connection::of(line), pause: line.pause }
+        Self { name: line.name.clone(), connection: Connection::new(line, Way::to(line)), pause: line.pause }
     }
 
     /// Reads registers of the device with this address on the line: as many words as `request` asks for. The line's pause

@@ -12,11 +12,11 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use meterlake_config::{ModbusFraming, ModbusLine};
+use meterlake_config::{ModbusLine, ModbusTransport};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::dial::{Dial, Habits, Idle, Transport, dial_of};
+use super::dial::{Idle, Setting, Transport, Way};
 use super::failure::{Failure, FailureKind};
 use super::frame::{Asked, Look};
 use super::heartbeat::Heartbeats;
@@ -31,13 +31,12 @@ const NEVER_QUIET: u32 = 4;
 
 /// A connection that is there or not.
 pub(super) struct Connection {
-    dial: Box<dyn Dial>,
-    framing: ModbusFraming,
-    habits: Habits,
-    heartbeats: Heartbeats,
+    way: Way,
+    transport: ModbusTransport,
     connect_timeout: Duration,
     open: Option<Open>,
-    /// Since when an answer may be on its way that nobody waits for, also on the next connection.
+    /// Since when an answer may be on its way that nobody waits for, also on the next connection. Of a request that was
+    /// given up: its deadline, since it may be answered in time.
     owed_since: Option<Instant>,
     /// Connections made.
     made: u64,
@@ -51,19 +50,11 @@ struct Open {
 }
 
 impl Connection {
-    /// A line that we connect to.
-    pub(super) fn of(line: &ModbusLine) -> Self {
-        let (dial, habits) = dial_of(line);
-        Self::new(dial, line, habits, Heartbeats::default())
-    }
-
-    /// A line that is reached in another way.
-    pub(super) fn new(dial: Box<dyn Dial>, line: &ModbusLine, habits: Habits, heartbeats: Heartbeats) -> Self {
+    /// That of a line which is reached in this way.
+    pub(super) fn new(line: &ModbusLine, way: Way) -> Self {
         Self {
-            dial,
-            framing: line.transport.framing(),
-            habits,
-            heartbeats,
+            way,
+            transport: line.transport.clone(),
             connect_timeout: line.connect_timeout,
             open: None,
             owed_since: None,
@@ -72,18 +63,30 @@ impl Connection {
         }
     }
 
+    /// Takes another setting. What is open stays so, unless the line is reached in another way now: then it is ended.
+    /// Returns whether it is.
+    pub(super) fn follow(&mut self, Setting { line, way }: &Setting) -> bool {
+        self.connect_timeout = line.connect_timeout;
+        if self.transport == line.transport {
+            (self.way.habits, self.way.heartbeats) = (way.habits, way.heartbeats.clone());
+            return false;
+        }
+        (self.transport, self.way, self.open) = (line.transport.clone(), way.clone(), None);
+        true
+    }
+
     pub(super) fn is_open(&self) -> bool {
         self.open.is_some()
     }
 
     /// Whether the line is one that connects to us.
     pub(super) fn is_listened_to(&self) -> bool {
-        matches!(self.habits.idle, Idle::Listen(_))
+        matches!(self.way.habits.idle, Idle::Listen(_))
     }
 
     /// How much longer than its time-out a request without an answer occupies the line.
     pub(super) fn rest_after_failure(&self) -> Duration {
-        self.habits.after_failure.rest()
+        self.way.habits.after_failure.rest()
     }
 
     /// Connections made so far.
@@ -96,14 +99,14 @@ impl Connection {
         if self.open.is_some() {
             return Ok(());
         }
-        let dialled = timeout(self.connect_timeout, self.dial.dial()).await;
+        let dialled = timeout(self.connect_timeout, self.way.dial.dial()).await;
         let stream = dialled
             .map_err(|_| Failure::connect(format_args!("no connection within {:?}", self.connect_timeout)))?
             .map_err(Failure::connect)?;
         let now = Instant::now();
         // What a serial line brings now may belong to a request of whoever had it before.
-        if self.habits.idle == Idle::Keep {
-            self.owed_since = Some(now);
+        if self.way.habits.idle == Idle::Keep {
+            self.owed_since = self.owed_since.max(Some(now));
         }
         self.open = Some(Open { stream, last_heard: now });
         self.made += 1;
@@ -113,15 +116,15 @@ impl Connection {
     /// Lets time pass, less when there is news of the connection. What comes meanwhile is thrown away.
     pub(super) async fn rest(&mut self, rest: Duration) {
         let until = Instant::now() + rest;
-        let Idle::Listen(idle_timeout) = self.habits.idle else {
-            if rest > IDLE && self.habits.idle == Idle::GiveBack {
+        let Idle::Listen(idle_timeout) = self.way.habits.idle else {
+            if rest > IDLE && self.way.habits.idle == Idle::GiveBack {
                 self.open = None;
             }
             return sleep(rest).await;
         };
         loop {
             let Some(open) = &mut self.open else {
-                if timeout_at(until, self.dial.ready()).await.is_ok() {
+                if timeout_at(until, self.way.dial.ready()).await.is_ok() {
                     // When it is gone again meanwhile there will be another.
                     self.open().await.ok();
                 }
@@ -155,18 +158,18 @@ impl Connection {
         answer_within: Duration,
     ) -> Result<Vec<u16>, Failure> {
         self.transaction = self.transaction.wrapping_add(1);
-        let asked = Asked { framing: self.framing, transaction: self.transaction, unit, request };
+        let asked = Asked { framing: self.transport.framing(), transaction: self.transaction, unit, request };
         // Taken out for as long as the answer is owed: whatever happens before it is put back drops it.
         let mut open = self.ready().await?;
         let mut heard = Vec::new();
         let characters = u32::from(request.registers()) * 2 + 16;
+        let deadline = Instant::now() + answer_within + self.way.habits.character * characters;
         // Owed until it is there, also to a request that is cancelled.
-        self.owed_since = Some(Instant::now());
-        let deadline = Instant::now() + answer_within + self.habits.character * characters;
-        let outcome = timeout_at(deadline, exchange(&mut open, &asked, &self.heartbeats, &mut heard)).await;
+        self.owed_since = Some(deadline);
+        let outcome = timeout_at(deadline, exchange(&mut open, &asked, &self.way.heartbeats, &mut heard)).await;
         let failure = match outcome {
             Ok(Ok(Answer::Words { words, clean })) => {
-                if clean || self.habits.after_failure.keep {
+                if clean || self.way.habits.after_failure.keep {
                     self.open = Some(open);
                 }
                 self.owed_since = None;
@@ -179,7 +182,7 @@ impl Connection {
             }
             Ok(Ok(Answer::Wrong(kind, detail))) => Failure::answered(kind, detail, heard),
             Ok(Err(error)) => return Err(ended(&error, &heard)),
-            Err(_) if self.heartbeats.without_leading(&heard).is_empty() => {
+            Err(_) if self.way.heartbeats.without_leading(&heard).is_empty() => {
                 Failure::without_answer(FailureKind::Timeout, format!("no answer within {answer_within:?}"))
             }
             Err(_) => {
@@ -188,7 +191,7 @@ impl Connection {
             }
         };
         self.owed_since = Some(Instant::now());
-        if self.habits.after_failure.keep {
+        if self.way.habits.after_failure.keep {
             self.open = Some(open);
         }
         Err(failure)
@@ -199,19 +202,19 @@ impl Connection {
         let mut open = self.taken().await?;
         match throw_away(&mut open).await {
             // It has ended, or somebody answers whom nobody asked: once more from the beginning.
-            Ok(true) | Err(_) if !self.habits.after_failure.keep => {
+            Ok(true) | Err(_) if !self.way.habits.after_failure.keep => {
                 drop(open);
                 open = self.taken().await?;
             }
             Err(error) => return Err(ended(&error, &[])),
             Ok(_) => {}
         }
-        if let (Some(since), Some((at_least, quiet))) = (self.owed_since, self.habits.after_failure.drain) {
+        if let (Some(since), Some((at_least, quiet))) = (self.owed_since, self.way.habits.after_failure.drain) {
             drain(&mut open, since + at_least, quiet, at_least).await.map_err(|error| ended(&error, &[]))?;
         }
         self.owed_since = None;
-        if !self.habits.gap.is_zero() {
-            sleep(self.habits.gap).await;
+        if !self.way.habits.gap.is_zero() {
+            sleep(self.way.habits.gap).await;
         }
         Ok(open)
     }
@@ -307,3 +310,6 @@ fn ended(error: &io::Error, heard: &[u8]) -> Failure {
     };
     Failure::without_answer(FailureKind::Disconnected, detail)
 }
+
+#[cfg(test)]
+mod tests;

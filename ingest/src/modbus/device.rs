@@ -13,6 +13,7 @@ use super::failure::{Failure, FailureKind};
 use super::planner::{BlockRequest, plan};
 use super::prepare::Preparation;
 use super::schedule::Slots;
+use super::stats::DeviceStats;
 
 /// The first rest of a device that did not answer, and the longest: one that comes back is read within this time.
 const FIRST_REST: Duration = Duration::from_secs(1);
@@ -31,6 +32,7 @@ pub(super) struct Device {
     pub(super) preparation: Preparation,
     /// Status registers as last read.
     pub(super) status: Vec<u32>,
+    pub(super) counters: Arc<DeviceStats>,
     interval: Duration,
     offset: Duration,
     zone: Zone,
@@ -66,6 +68,7 @@ impl Device {
             status: vec![0; profile.status.len()],
             odd: vec![None; plan.len()],
             preparation: Preparation::new(&profile),
+            counters: Arc::new(DeviceStats::new(unit, meter_id.clone())),
             meter_id,
             profile,
             plan,
@@ -80,6 +83,32 @@ impl Device {
         };
         // Not the slot that has begun: another run may have read it, and a second value would contradict the first.
         device.wait_for(device.slots.after(device.shifted(now)));
+        device
+    }
+
+    /// The same meter by another configuration. What is known of a device that is asked as before stays, and a slot that
+    /// it still owes is not given up where that is one of its new slots, too.
+    pub(super) fn adjusted(self, config: ModbusDevice, directory: &MeterDirectory, now: Timestamp) -> Self {
+        let is_at_its_times = self.interval == config.interval && self.offset == config.offset;
+        let is_asked_as_before = self.unit == config.unit && self.preparation.is_for(&config.profile, &self.profile);
+        let owed = self.slot;
+        let mut device = match is_asked_as_before {
+            true if is_at_its_times => return self,
+            true => Self {
+                interval: config.interval,
+                offset: config.offset,
+                slots: Slots::new(config.interval, self.zone.clone()),
+                ..self
+            },
+            false => {
+                let counters = (self.unit == config.unit).then_some(self.counters);
+                let device = Self::new(config, directory, now);
+                Self { counters: counters.unwrap_or(device.counters), ..device }
+            }
+        };
+        let next = device.slots.after(device.shifted(now));
+        let is_slot = device.slots.at_or_before(owed) == owed;
+        device.wait_for(if is_slot { owed.min(next) } else { next });
         device
     }
 

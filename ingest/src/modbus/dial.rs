@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::pending;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,6 +11,7 @@ use meterlake_config::{ModbusLine, ModbusTransport};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use super::heartbeat::Heartbeats;
 use super::serial::{self, SerialDial};
 
 /// A byte stream to a line.
@@ -79,20 +81,50 @@ pub(super) const BY_CONNECTION: Habits = Habits {
 
 /// A serial device server passes on what its line says to whoever is connected then, also what somebody else asked for.
 /// Its line is taken to be as slow as most are: 9,600 bits a second.
-const THROUGH_DEVICE_SERVER: Habits = Habits {
+pub(super) const THROUGH_DEVICE_SERVER: Habits = Habits {
     after_failure: AfterFailure { keep: false, drain: Some((Duration::from_millis(300), Duration::from_millis(50))) },
     ..BY_CONNECTION
 };
 
-/// How to reach a line that we connect to, and its habits.
-pub(super) fn dial_of(line: &ModbusLine) -> (Box<dyn Dial>, Habits) {
-    match &line.transport {
-        ModbusTransport::Tcp { host, port } => (Box::new(TcpDial { host: host.clone(), port: *port }), BY_CONNECTION),
-        ModbusTransport::RtuOverTcp { host, port } => {
-            (Box::new(TcpDial { host: host.clone(), port: *port }), THROUGH_DEVICE_SERVER)
-        }
-        ModbusTransport::Rtu(port) => (Box::new(SerialDial::new(port.clone())), serial::habits(port)),
-        ModbusTransport::DialIn(_) => (Box::new(Nobody), BY_CONNECTION),
+/// How a line is reached, and how the connection is kept.
+#[derive(Clone)]
+pub(super) struct Way {
+    pub(super) dial: Arc<dyn Dial>,
+    pub(super) habits: Habits,
+    pub(super) heartbeats: Heartbeats,
+}
+
+impl Way {
+    /// That to a line that we connect to.
+    pub(super) fn to(line: &ModbusLine) -> Self {
+        let tcp = |host: &String, port: u16| Arc::new(TcpDial { host: host.clone(), port });
+        let (dial, habits): (Arc<dyn Dial>, _) = match &line.transport {
+            ModbusTransport::Tcp { host, port } => (tcp(host, *port), BY_CONNECTION),
+            ModbusTransport::RtuOverTcp { host, port } => (tcp(host, *port), THROUGH_DEVICE_SERVER),
+            ModbusTransport::Rtu(port) => (Arc::new(SerialDial::new(port.clone())), serial::habits(port)),
+            ModbusTransport::DialIn(_) => (Arc::new(Nobody), BY_CONNECTION),
+        };
+        Self { dial, habits, heartbeats: Heartbeats::default() }
+    }
+}
+
+/// A line as it is to be from now on.
+#[derive(Clone)]
+pub(super) struct Setting {
+    pub(super) line: ModbusLine,
+    pub(super) way: Way,
+}
+
+impl Setting {
+    /// Of a line that we connect to.
+    pub(super) fn of(line: &ModbusLine) -> Self {
+        Self { line: line.clone(), way: Way::to(line) }
+    }
+
+    /// Whether both ask for the same, whoever dials.
+    pub(super) fn is_as(&self, other: &Self) -> bool {
+        let habits = self.way.habits == other.way.habits;
+        habits && self.way.heartbeats == other.way.heartbeats && self.line == other.line
     }
 }
 

@@ -11,7 +11,7 @@ use super::packet::{Packet, read_packet};
 const BEGINNINGS: usize = 4;
 
 /// The heartbeats of one connection; none by default.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Heartbeats {
     patterns: Arc<[PacketPattern]>,
     /// Who sends them: one that names another is none.

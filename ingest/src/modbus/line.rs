@@ -3,14 +3,15 @@
 //! Devices are read one after another, since a gateway answers one request at a time. What a device fails to do costs
 //! the others no more than its first missing answer.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use meterlake_config::ModbusLine;
 use meterlake_model::{MeterDirectory, ReadingBatch, Timestamp};
-use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +21,7 @@ use super::clock::Clock;
 use super::connection::Connection;
 use super::decode::Answered;
 use super::device::{Change, Device};
+use super::dial::Setting;
 use super::prepare::{prepare, stranger};
 use super::stats::{LineStats, count};
 use super::turn::{Turn, Waiting, choose};
@@ -36,21 +38,38 @@ const HAND_OVER: Duration = Duration::from_secs(30);
 /// Polls the devices of a line until told to stop. Silent devices, exceptions and lost connections are counted in
 /// `stats` and retried; they do not end it.
 ///
+/// The line may change meanwhile, but for its name: the connection stays as long as it is reached in the same way, devices
+/// that do not change keep their times, and what is being asked is not interrupted.
+///
 /// # Errors
 /// When nobody takes the readings any more.
 pub async fn poll_line(
-    line: ModbusLine,
+    mut line: watch::Receiver<ModbusLine>,
     directory: Directory,
     out: mpsc::Sender<Delivery>,
     stats: Arc<LineStats>,
     stop: CancellationToken,
 ) -> Result<(), IngestError> {
-    let connection = Connection::of(&line);
-    let poller = Poller::new(line, connection, Clock::system(), directory, out, stats);
-    stop.run_until_cancelled(poller.run()).await.unwrap_or(Ok(()))
+    let (settings, setting) = watch::channel(Setting::of(&line.borrow_and_update()));
+    let poller = Poller::new(setting, Clock::system(), directory, out, stats);
+    let following = async {
+        while line.changed().await.is_ok() {
+            settings.send_replace(Setting::of(&line.borrow_and_update()));
+        }
+        // Nobody has another configuration for it.
+        pending().await
+    };
+    let polling = async {
+        tokio::select! {
+            ended = poller.run() => ended,
+            never = following => never,
+        }
+    };
+    stop.run_until_cancelled(polling).await.unwrap_or(Ok(()))
 }
 
 pub(super) struct Poller {
+    setting: watch::Receiver<Setting>,
     name: String,
     source: Arc<str>,
     timeout: Duration,
@@ -72,17 +91,19 @@ pub(super) struct Poller {
 
 impl Poller {
     pub(super) fn new(
-        line: ModbusLine,
-        connection: Connection,
+        mut setting: watch::Receiver<Setting>,
         clock: Clock,
         mut directory: Directory,
         out: mpsc::Sender<Delivery>,
         stats: Arc<LineStats>,
     ) -> Self {
+        let Setting { line, way } = setting.borrow_and_update().clone();
+        let connection = Connection::new(&line, way);
         let ModbusLine { name, timeout, pause, devices, .. } = line;
         let registry = Arc::clone(&directory.borrow_and_update());
         let now = clock.now();
-        Self {
+        let poller = Self {
+            setting,
             source: source_of(&name),
             name,
             timeout,
@@ -97,12 +118,21 @@ impl Poller {
             registry,
             out,
             stats,
-        }
+        };
+        poller.show_devices();
+        poller
+    }
+
+    fn show_devices(&self) {
+        self.stats.set_devices(self.devices.iter().map(|device| Arc::clone(&device.counters)).collect());
     }
 
     pub(super) async fn run(mut self) -> Result<(), IngestError> {
         loop {
             let now = self.clock.now();
+            if self.setting.has_changed().unwrap_or(false) {
+                self.adjust(now);
+            }
             self.follow(now);
             if let Some(wait) = self.reconnect_at.map(|at| at.saturating_duration_since(Instant::now()))
                 && !wait.is_zero()
@@ -123,8 +153,39 @@ impl Poller {
     }
 
     async fn rest(&mut self, rest: Duration) {
-        self.connection.rest(rest.min(LONGEST_REST)).await;
+        tokio::select! {
+            () = self.connection.rest(rest.min(LONGEST_REST)) => {}
+            // By another setting something may be due sooner.
+            Ok(()) = self.setting.changed() => self.setting.mark_changed(),
+        }
         self.note_connection();
+    }
+
+    /// Takes another setting. What that does not touch goes on: the connection, and the times of each device.
+    fn adjust(&mut self, now: Timestamp) {
+        let setting = self.setting.borrow_and_update().clone();
+        if self.connection.follow(&setting) {
+            self.reconnect.succeed();
+            self.reconnect_at = None;
+            // Whoever answers there may be another one, or not be silent.
+            let instant = Instant::now();
+            for device in &mut self.devices {
+                device.preparation.forget();
+                device.hope(instant);
+            }
+        }
+        let ModbusLine { timeout, pause, devices, .. } = setting.line;
+        (self.timeout, self.pause) = (timeout, pause);
+        let mut before = std::mem::take(&mut self.devices);
+        let devices = devices.into_iter().map(|config| {
+            let known = before.iter().position(|device| device.meter_id == config.meter_id);
+            match known.map(|at| before.swap_remove(at)) {
+                Some(device) => device.adjusted(config, &self.registry, now),
+                None => Device::new(config, &self.registry, now),
+            }
+        });
+        self.devices = devices.collect();
+        self.show_devices();
     }
 
     /// Follows the connection: devices may have been silent because a device server was gone unseen.
@@ -147,11 +208,11 @@ impl Poller {
                 device.follow_registry(&self.registry, now);
             }
         }
-        for (at, device) in self.devices.iter_mut().enumerate() {
+        for device in &mut self.devices {
             let first = device.due();
             let missed = device.follow(now);
             if missed > 0 {
-                note_missed(&self.stats, at, missed);
+                note_missed(&self.stats, device, missed);
                 // A silence counts its own and tells them when it ends.
                 if device.silence().is_none() {
                     tracing::warn!(line = self.name, unit = device.unit, meter = %device.meter_id, %first, missed,
@@ -177,9 +238,8 @@ impl Poller {
 
     /// Reads one device and hands over what it said.
     async fn poll(&mut self, at: usize, within: Duration) -> Result<(), IngestError> {
-        let (Some(device), Some(counters)) = (self.devices.get_mut(at), self.stats.devices.get(at)) else {
-            return Ok(());
-        };
+        let Some(device) = self.devices.get_mut(at) else { return Ok(()) };
+        let counters = &*Arc::clone(&device.counters);
         let pace = Pace { within, pause: self.pause.max(device.profile.pause) };
         let asked = match prepare(&mut self.connection, device, pace, (&*self.stats, counters)).await {
             Ok(None) => ask(&mut self.connection, device, pace, &self.stats, counters).await,
@@ -224,7 +284,7 @@ impl Poller {
                         count(&self.stats.late);
                     }
                 } else {
-                    note_missed(&self.stats, at, 1);
+                    note_missed(&self.stats, device, 1);
                 }
                 if let Some(silence) = device.answer() {
                     let slots_missed = silence.slots_missed + u64::from(!read);
@@ -262,8 +322,8 @@ impl Poller {
             }
         };
         add(&self.stats.readings, readings);
-        if let Some(counters) = self.stats.devices.get(at) {
-            add(&counters.readings, readings);
+        if let Some(device) = self.devices.get(at) {
+            add(&device.counters.readings, readings);
         }
         add(&self.stats.dead_letters, dead_letters);
         room.send(Delivery { batch, ack: Ack::none() });
@@ -317,11 +377,9 @@ fn interpret(
     batch
 }
 
-fn note_missed(stats: &LineStats, at: usize, slots: u64) {
+fn note_missed(stats: &LineStats, device: &Device, slots: u64) {
     stats.slots_missed.fetch_add(slots, Ordering::Relaxed);
-    if let Some(counters) = stats.devices.get(at) {
-        counters.slots_missed.fetch_add(slots, Ordering::Relaxed);
-    }
+    device.counters.slots_missed.fetch_add(slots, Ordering::Relaxed);
 }
 
 fn add(counter: &std::sync::atomic::AtomicU64, more: usize) {

@@ -41,6 +41,11 @@ impl Preparation {
         Self { configured, asked: None, plate: Vec::new(), unreadable: None, told: None }
     }
 
+    /// Whether it is that of a device with this profile, of which its own is what was found out so far.
+    pub(super) fn is_for(&self, profile: &DeviceProfile, own: &DeviceProfile) -> bool {
+        self.configured.as_deref().unwrap_or(own) == profile
+    }
+
     /// It is to be asked again: it may be another device by now.
     pub(super) fn forget(&mut self) {
         self.asked = None;

@@ -1,9 +1,9 @@
 //! Counters of one line, read by metrics while it runs.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use meterlake_config::ModbusLine;
 use meterlake_model::MeterId;
 
 use super::failure::FailureKind;
@@ -32,11 +32,10 @@ pub struct LineStats {
     /// How long answers took.
     pub latency: Latency,
     failures: [AtomicU64; FailureKind::ALL.len()],
-    /// By device, in the order of the configuration.
-    pub devices: Vec<DeviceStats>,
+    devices: Mutex<Arc<[Arc<DeviceStats>]>>,
 }
 
-/// What one device did since the line started.
+/// What one device did since it is polled on its line.
 #[derive(Debug)]
 pub struct DeviceStats {
     /// Its address on the line.
@@ -59,7 +58,7 @@ pub struct DeviceStats {
 }
 
 impl DeviceStats {
-    fn new(unit: u8, meter_id: MeterId) -> Self {
+    pub(super) fn new(unit: u8, meter_id: MeterId) -> Self {
         Self {
             unit,
             meter_id,
@@ -135,10 +134,13 @@ impl Latency {
 }
 
 impl LineStats {
-    /// All zero, for the devices of a line.
-    pub fn new(line: &ModbusLine) -> Self {
-        let devices = line.devices.iter().map(|device| DeviceStats::new(device.unit, device.meter_id.clone()));
-        Self { devices: devices.collect(), ..Self::default() }
+    /// By device, in the order of the configuration that holds now; none before the line is polled.
+    pub fn devices(&self) -> Arc<[Arc<DeviceStats>]> {
+        Arc::clone(&self.devices.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn set_devices(&self, devices: Arc<[Arc<DeviceStats>]>) {
+        *self.devices.lock().unwrap_or_else(PoisonError::into_inner) = devices;
     }
 
     /// Failed requests by kind.
@@ -148,13 +150,13 @@ impl LineStats {
 
     /// Devices that do not answer.
     pub fn backed_off(&self) -> usize {
-        self.devices.iter().filter(|device| device.backed_off.load(Ordering::Relaxed)).count()
+        self.devices().iter().filter(|device| device.backed_off.load(Ordering::Relaxed)).count()
     }
 
     /// Seconds since the last reading of the device that has waited longest, of those that were ever read; `None` where
     /// none was.
     pub fn oldest_reading_age_s(&self, now_s: i64) -> Option<u64> {
-        self.devices.iter().filter_map(|device| device.age_s(now_s)).max()
+        self.devices().iter().filter_map(|device| device.age_s(now_s)).max()
     }
 
     pub(super) fn count_failure(&self, kind: FailureKind) {
@@ -182,12 +184,10 @@ mod tests {
 
     #[test]
     fn the_age_of_a_line_is_that_of_its_oldest_reading() {
-        let stats = LineStats {
-            devices: (1..=3).map(|unit| DeviceStats::new(unit, MeterId::new("M").unwrap())).collect(),
-            ..LineStats::default()
-        };
+        let stats = LineStats::default();
+        stats.set_devices((1..=3).map(|unit| Arc::new(DeviceStats::new(unit, MeterId::new("M").unwrap()))).collect());
         assert_eq!(stats.oldest_reading_age_s(1000), None);
-        for (device, last) in stats.devices.iter().zip([400, 900]) {
+        for (device, last) in stats.devices().iter().zip([400, 900]) {
             device.last_success_s.store(last, Ordering::Relaxed);
         }
         assert_eq!(stats.oldest_reading_age_s(1000), Some(600));

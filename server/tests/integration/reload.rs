@@ -1,18 +1,23 @@
 //! A changed configuration is taken while readings flow: all is checked first, only what changed is touched, and nothing
 //! is lost.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use futures::stream;
-use meterlake_device_sim::modbus::Gateway;
+use meterlake_device_sim::modbus::{Behaviour, Gateway, Layout, Unit, UnitValues};
 use meterlake_device_sim::publisher::{Publisher, PublisherOptions};
 use meterlake_device_sim::{FleetPlan, History, MessageForm, Scenario, Simulation};
 use meterlake_model::Timestamp;
 
-use crate::mosquitto::{Mosquitto, broker_table};
+use tokio::io::{AsyncWriteExt, copy_bidirectional};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+use crate::mosquitto::{Mosquitto, broker_table, free_address};
 use crate::peers;
-use crate::process::until;
+use crate::process::{Process, until};
 use crate::site::{PATIENCE, Site};
 
 const RATE: f64 = 500.0;
@@ -110,6 +115,109 @@ async fn a_reload_touches_only_what_changed_and_loses_nothing() {
     assert_eq!(site.number(conflicts), 0);
     assert_eq!(site.number("SELECT count(*) FROM dead_letters"), 0);
     assert!(!collector.log().contains("the broker lost our session"), "{}", collector.log());
+    site.stop(collector);
+}
+
+/// A device server that calls the collector once; behind it are the gateway's units.
+fn call(collector: SocketAddr, id: &'static str, gateway: SocketAddr) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut ours = TcpStream::connect(collector).await.unwrap();
+        ours.write_all(id.as_bytes()).await.unwrap();
+        let mut units = TcpStream::connect(gateway).await.unwrap();
+        copy_bidirectional(&mut ours, &mut units).await.ok();
+    })
+}
+
+/// A listener with these device servers: id, unit, interval.
+fn listener(bind: SocketAddr, links: &[(&str, u8, &str)]) -> String {
+    let mut table = format!(
+        "[[modbus_listen]]\nname = \"dtus\"\nbind = \"{bind}\"\nprotocol = \"tcp\"\nregistration = [\"{{id:5}}\"]\n"
+    );
+    for (id, unit, interval) in links {
+        table += &format!(
+            "[[modbus_listen.link]]\nid = \"{id}\"\n[[modbus_listen.link.device]]\nunit = {unit}\n\
+             meter_id = \"W-{id}\"\nprofile = \"pulse-water\"\ninterval = \"{interval}\"\n"
+        );
+    }
+    table
+}
+
+/// Waits until each of these device servers was read more often than it was.
+fn all_are_read(site: &Site, collector: &Process, ids: &[&str]) {
+    let readings = || -> Option<BTreeMap<String, u64>> {
+        let devices = site.report(collector)?.devices.into_iter();
+        let of =
+            |figures: Vec<(String, u64)>| figures.into_iter().find(|(name, _)| name == "readings").map_or(0, |f| f.1);
+        Some(devices.map(|device| (device.line, of(device.figures))).collect())
+    };
+    let before = readings().unwrap_or_default();
+    until(&format!("readings of {ids:?}"), PATIENCE, || {
+        let now = readings()?;
+        let is_read = |id: &&str| {
+            let line = format!("dtus/{id}");
+            now.get(&line).copied().unwrap_or(0) > before.get(&line).copied().unwrap_or(0)
+        };
+        (now.len() == ids.len() && ids.iter().all(is_read)).then_some(())
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_of_a_listener_leaves_its_other_links_their_connections() {
+    let unit = |litres: i64| Unit {
+        layout: Layout::PulseWater,
+        behaviour: Behaviour::Answers,
+        source: Arc::new(move || UnitValues { register_milli: litres, ..UnitValues::default() }),
+    };
+    let units = (1..=4).map(|number| (number, unit(i64::from(number) * 1000)));
+    let behind = Gateway::start((Ipv4Addr::LOCALHOST, 0).into(), units.collect()).await.unwrap();
+    let gateway = behind.address();
+    let bind = free_address();
+    let site = Site::new(&listener(bind, &[("dtu-1", 1, "1s"), ("dtu-2", 2, "1s"), ("dtu-3", 3, "1s")]));
+    let collector = site.collect();
+    until("the port is open", PATIENCE, || collector.log().contains("device servers may call").then_some(()));
+    let [one, two, three] = ["dtu-1", "dtu-2", "dtu-3"].map(|id| call(bind, id, gateway));
+    all_are_read(&site, &collector, &["dtu-1", "dtu-2", "dtu-3"]);
+
+    // One stays, one is another unit, one goes, one comes.
+    site.configure(&listener(bind, &[("dtu-1", 1, "1s"), ("dtu-2", 4, "1s"), ("dtu-4", 3, "1s")]));
+    let said = site.tell(&["reload"]);
+    let changed = "adjusted modbus listener dtus (1 of 3 links added, 1 removed, 1 changed); left 0 untouched";
+    assert_eq!(said.trim_end(), changed);
+    tokio::time::timeout(PATIENCE, three).await.expect("the connection of who is gone ends").unwrap();
+    let four = call(bind, "dtu-4", gateway);
+    all_are_read(&site, &collector, &["dtu-1", "dtu-2", "dtu-4"]);
+    assert!(!one.is_finished() && !two.is_finished());
+    let figure = |name: &str| {
+        let report = site.report(&collector).unwrap();
+        report.listeners[0].1.iter().find(|(figure, _)| figure == name).unwrap().1
+    };
+    assert_eq!((figure("registered"), figure("replaced"), figure("connections")), (4, 0, 3), "each called once");
+
+    // By signal, and the same again: nothing is touched.
+    collector.hang_up();
+    let again = until("the answer", PATIENCE, || site.report(&collector)?.reload.filter(|reload| reload.number == 2));
+    assert_eq!(again.detail, "left 1 untouched");
+
+    // Another address is another listener.
+    let elsewhere = free_address();
+    site.configure(&listener(elsewhere, &[("dtu-1", 1, "1s")]));
+    assert_eq!(site.tell(&["reload"]).trim_end(), "exchanged modbus listener dtus; left 0 untouched");
+    for link in [one, two, four] {
+        tokio::time::timeout(PATIENCE, link).await.expect("all are ended").unwrap();
+    }
+    let _one = call(elsewhere, "dtu-1", gateway);
+    all_are_read(&site, &collector, &["dtu-1"]);
+
+    let litres = |meter: &str| -> Vec<String> {
+        let sql = format!("SELECT DISTINCT volume_m3 FROM water_readings WHERE meter_id = 'W-{meter}' ORDER BY 1");
+        site.query(&sql).into_iter().flatten().collect()
+    };
+    until("what the changed one said", PATIENCE, || (litres("dtu-2") == ["2.000", "4.000"]).then_some(()));
+    assert_eq!(
+        (litres("dtu-1"), litres("dtu-3"), litres("dtu-4")),
+        (vec!["1.000".to_owned()], vec!["3.000".to_owned()], vec!["3.000".to_owned()])
+    );
+    assert_eq!(site.number("SELECT count(*) FROM dead_letters"), 0);
     site.stop(collector);
 }
 

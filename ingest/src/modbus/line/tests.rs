@@ -12,10 +12,12 @@ use meterlake_model::{Channel, DeadReason, MeterId, ReadingFlags};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::watch;
 
-use crate::modbus::dial::{BY_CONNECTION, Dial, Transport};
+use crate::modbus::dial::{BY_CONNECTION, Dial, Habits, Transport, Way};
 use crate::modbus::failure::FailureKind;
 use crate::modbus::heartbeat::Heartbeats;
+use crate::modbus::stats::DeviceStats;
 
+mod adjusting;
 mod fleet;
 
 /// How a unit behaves.
@@ -92,6 +94,7 @@ struct Bench {
     stats: Arc<LineStats>,
     received: mpsc::Receiver<Delivery>,
     began: Instant,
+    settings: watch::Sender<Setting>,
     task: tokio::task::JoinHandle<Result<(), IngestError>>,
     _directory: watch::Sender<Arc<MeterDirectory>>,
 }
@@ -112,8 +115,18 @@ fn line() -> ModbusLine {
     }
 }
 
+/// A line that this gateway is at the end of.
+fn setting(line: ModbusLine, gateway: &Arc<Gateway>, habits: Habits) -> Setting {
+    let way = Way { dial: Arc::new(Arc::clone(gateway)), habits, heartbeats: Heartbeats::default() };
+    Setting { line, way }
+}
+
 /// A line of so many pulse counters, read every quarter of an hour, with room for so many deliveries.
 fn bench(devices: u8, room: usize) -> Bench {
+    bench_of(devices, room, BY_CONNECTION)
+}
+
+fn bench_of(devices: u8, room: usize, habits: Habits) -> Bench {
     let gateway = Arc::new(Gateway::default());
     let profile = DeviceProfile::shipped("pulse-water").unwrap();
     let devices = (1..=devices).map(|unit| {
@@ -129,10 +142,10 @@ fn bench(devices: u8, room: usize) -> Bench {
     });
     let (out, received) = mpsc::channel(room);
     let (_directory, directory) = watch::channel(Arc::default());
-    let stats = Arc::new(LineStats::new(&line));
-    let connection = Connection::new(Box::new(Arc::clone(&gateway)), &line, BY_CONNECTION, Heartbeats::default());
-    let poller = Poller::new(line, connection, clock, directory, out, Arc::clone(&stats));
-    Bench { gateway, stats, received, began, task: tokio::spawn(poller.run()), _directory }
+    let stats = Arc::new(LineStats::default());
+    let (settings, setting) = watch::channel(setting(line, &gateway, habits));
+    let poller = Poller::new(setting, clock, directory, out, Arc::clone(&stats));
+    Bench { gateway, stats, received, began, settings, task: tokio::spawn(poller.run()), _directory }
 }
 
 /// What came: meter, seconds after the start of the bench, pulses.
@@ -170,7 +183,7 @@ async fn devices_are_read_at_their_slots_and_bear_their_time() {
     let row = |meter: &str, at, pulses| (meter.to_owned(), at, Some(pulses));
     assert_eq!(bench.until(seconds(301)).await, [row("W1", 300, 1), row("W2", 300, 1), row("W3", 300, 1)]);
     assert_eq!(bench.until(seconds(1201)).await, [row("W1", 1200, 2), row("W2", 1200, 2), row("W3", 1200, 2)]);
-    assert_eq!(bench.stats.devices[0].last_success_s.load(Ordering::Relaxed), START_S + 1200);
+    assert_eq!(bench.stats.devices()[0].last_success_s.load(Ordering::Relaxed), START_S + 1200);
     assert_eq!(bench.count(|s| &s.readings), 6);
     assert_eq!((bench.count(|s| &s.slots_missed), bench.count(|s| &s.late)), (0, 0));
 }
@@ -205,7 +218,7 @@ async fn rule_9_one_dead_device_of_32_costs_the_others_no_slot() {
     let tries = u64::from(bench.gateway.polls(5));
     assert!((slots..slots * 6).contains(&tries), "{tries} tries in {slots} slots");
     assert_eq!(bench.stats.failures(FailureKind::Timeout), tries);
-    assert_eq!(bench.stats.devices[4].slots_missed.load(Ordering::Relaxed), slots - 1, "the last slot is not over");
+    assert_eq!(bench.stats.devices()[4].slots_missed.load(Ordering::Relaxed), slots - 1, "the last slot is not over");
 }
 
 #[tokio::test(start_paused = true)]

@@ -91,6 +91,15 @@ impl Slot {
         older.is_some()
     }
 
+    /// Ends the connection: who has it is to call again.
+    pub(super) fn end(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.waiting = None;
+        if let Some(newest) = state.newest.take() {
+            newest.cancel();
+        }
+    }
+
     fn take(&self) -> Option<LinkStream> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).waiting.take()
     }
@@ -120,7 +129,7 @@ impl Dial for LinkDial {
     }
 }
 
-/// A connection that ends when a newer one comes.
+/// A connection that ends when a newer one comes, or has to.
 struct LinkStream {
     stream: TcpStream,
     replaced: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -138,9 +147,10 @@ impl LinkStream {
     fn poll_replaced(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         match self.replaced.as_mut().poll(cx) {
             Poll::Pending => Ok(()),
-            Poll::Ready(()) => {
-                Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the device server has called again"))
-            }
+            Poll::Ready(()) => Err(io::Error::new(
+                io::ErrorKind::ConnectionAborted,
+                "ended here: who called has called again, or has to",
+            )),
         }
     }
 }

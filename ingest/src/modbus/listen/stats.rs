@@ -1,12 +1,16 @@
 //! Counters of one listener, read by metrics while it runs.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use meterlake_config::ModbusListener;
 
 use crate::modbus::stats::LineStats;
+
+/// Lines by name.
+type Lines = Arc<[(String, Arc<LineStats>)]>;
 
 /// What one listener did since it started.
 #[derive(Debug, Default)]
@@ -25,21 +29,32 @@ pub struct ListenStats {
     pub unrecognised: AtomicU64,
     /// Connections refused since there were too many.
     pub too_many: AtomicU64,
-    /// By link, in the order of the configuration: its line's name and counters.
-    pub lines: Vec<(String, Arc<LineStats>)>,
+    lines: Mutex<Lines>,
     address: OnceLock<SocketAddr>,
 }
 
 impl ListenStats {
-    /// All zero, for the links of a listener.
-    pub fn new(listener: &ModbusListener) -> Self {
-        let line = |link: &meterlake_config::ModbusLink| (link.line.name.clone(), Arc::new(LineStats::new(&link.line)));
-        Self { lines: listener.links.iter().map(line).collect(), ..Self::default() }
+    /// By link, in the order of the configuration that holds now: its line's name and counters. None before it listens.
+    pub fn lines(&self) -> Lines {
+        Arc::clone(&self.lines.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes the links of a listener: those that it knows keep their counters. Returns them.
+    pub(super) fn follow(&self, listener: &ModbusListener) -> Lines {
+        let before = self.lines();
+        let known: HashMap<&String, &Arc<LineStats>> = before.iter().map(|(name, line)| (name, line)).collect();
+        let lines = listener.links.iter().map(|link| {
+            let name = &link.line.name;
+            (name.clone(), known.get(name).map(|line| Arc::clone(line)).unwrap_or_default())
+        });
+        let lines: Lines = lines.collect();
+        *self.lines.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&lines);
+        lines
     }
 
     /// Links that are connected now.
     pub fn links_up(&self) -> usize {
-        self.lines.iter().filter(|(_, line)| line.connected.load(Ordering::Relaxed)).count()
+        self.lines().iter().filter(|(_, line)| line.connected.load(Ordering::Relaxed)).count()
     }
 
     /// Connections refused, for whatever reason.

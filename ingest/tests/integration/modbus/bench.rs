@@ -42,6 +42,7 @@ pub(crate) fn line_over(transport: ModbusTransport, timeout: Duration, devices: 
 pub(crate) struct Bench {
     pub(crate) stats: Arc<LineStats>,
     pub(crate) stop: CancellationToken,
+    _lines: watch::Sender<ModbusLine>,
     deliveries: mpsc::Receiver<Delivery>,
     task: JoinHandle<Result<(), IngestError>>,
     registry: watch::Sender<Arc<MeterDirectory>>,
@@ -57,12 +58,13 @@ impl Bench {
     pub(crate) fn over(transport: ModbusTransport, timeout: Duration, devices: Vec<(u8, DeviceProfile)>) -> Self {
         let devices = devices.into_iter().map(|(unit, profile)| device(unit, profile));
         let line = line_over(transport, timeout, devices.collect());
-        let stats = Arc::new(LineStats::new(&line));
+        let stats = Arc::new(LineStats::default());
+        let (_lines, line) = watch::channel(line);
         let (out, deliveries) = mpsc::channel(1000);
         let (registry, directory) = watch::channel(Arc::default());
         let stop = CancellationToken::new();
         let task = tokio::spawn(poll_line(line, directory, out, Arc::clone(&stats), stop.clone()));
-        Self { stats, stop, deliveries, task, registry }
+        Self { stats, stop, _lines, deliveries, task, registry }
     }
 
     /// Gives the line another registry.

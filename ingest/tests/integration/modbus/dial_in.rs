@@ -21,19 +21,21 @@ use crate::modbus::rtu_device::{Act, Asked, behaviour, serve};
 use crate::modbus::telling::{two_requests, value};
 
 /// Longer than any machine needs: reached, a test has failed.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) struct Port {
-    stats: Arc<ListenStats>,
+    pub(crate) stats: Arc<ListenStats>,
     pub(crate) address: SocketAddr,
     stop: CancellationToken,
+    /// Takes another listener.
+    pub(crate) listeners: watch::Sender<ModbusListener>,
     deliveries: mpsc::Receiver<Delivery>,
     task: JoinHandle<Result<(), IngestError>>,
     _directory: watch::Sender<Arc<MeterDirectory>>,
 }
 
 /// A listener with these keys, and so many links `dtu-0000`, … with one pulse counter each, read every second.
-fn listener(keys: &str, links: usize) -> ModbusListener {
+pub(crate) fn listener(keys: &str, links: usize) -> ModbusListener {
     let mut text = format!("{keys}\n");
     for link in 0..links {
         text.push_str(&format!(
@@ -56,8 +58,9 @@ impl Port {
         Self::open(parsed(keys)).await
     }
 
-    async fn open(listener: ModbusListener) -> Self {
-        let stats = Arc::new(ListenStats::new(&listener));
+    pub(crate) async fn open(listener: ModbusListener) -> Self {
+        let stats = Arc::new(ListenStats::default());
+        let (listeners, listener) = watch::channel(listener);
         let (out, deliveries) = mpsc::channel(10_000);
         let (_directory, directory) = watch::channel(Arc::default());
         let stop = CancellationToken::new();
@@ -68,7 +71,7 @@ impl Port {
                 None => tokio::time::sleep(Duration::from_millis(1)).await,
             }
         };
-        Self { stats, address, stop, deliveries, task, _directory }
+        Self { stats, address, stop, listeners, deliveries, task, _directory }
     }
 
     pub(crate) async fn until(&mut self, what: &str, mut enough: impl FnMut(&ReadingBatch) -> bool) -> ReadingBatch {
@@ -83,7 +86,7 @@ impl Port {
     }
 
     /// Waits until the counters are as wanted.
-    async fn counted(&self, what: &str, wanted: impl Fn(&ListenStats) -> bool) {
+    pub(crate) async fn counted(&self, what: &str, wanted: impl Fn(&ListenStats) -> bool) {
         let wait = async {
             while !wanted(&self.stats) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -92,8 +95,8 @@ impl Port {
         assert!(tokio::time::timeout(PATIENCE, wait).await.is_ok(), "{what}: {:#?}", self.stats);
     }
 
-    fn line(&self, link: usize) -> &LineStats {
-        &self.stats.lines[link].1
+    pub(crate) fn line(&self, link: usize) -> Arc<LineStats> {
+        Arc::clone(&self.stats.lines()[link].1)
     }
 
     pub(crate) async fn end(self) {
@@ -104,7 +107,7 @@ impl Port {
 }
 
 /// The pulse counter's registers: a count of so many litres.
-fn pulses(asked: &Asked, count: u16) -> Vec<u8> {
+pub(crate) fn pulses(asked: &Asked, count: u16) -> Vec<u8> {
     let mut words = vec![0; usize::from(asked.registers)];
     words[1] = count;
     asked.answer(&words)
@@ -240,7 +243,7 @@ async fn a_device_server_that_goes_and_comes_back_is_read_again_at_once() {
         port.counted("gone", |stats| stats.links_up() == 0).await;
     }
     assert_eq!(port.stats.replaced.load(Ordering::Relaxed), 0, "each had ended before");
-    assert_eq!(port.line(0).devices[0].failures(FailureKind::Timeout), 0, "the device is not to blame");
+    assert_eq!(port.line(0).devices()[0].failures(FailureKind::Timeout), 0, "the device is not to blame");
     port.end().await;
 }
 
@@ -317,7 +320,8 @@ async fn a_port_that_is_taken_is_a_reason_to_stop() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut listener = listener(KEYS, 1);
     listener.bind = taken.local_addr().unwrap();
-    let stats = Arc::new(ListenStats::new(&listener));
+    let (_listeners, listener) = watch::channel(listener);
+    let stats = Arc::new(ListenStats::default());
     let (out, _deliveries) = mpsc::channel(1);
     let (_directory, directory) = watch::channel(Arc::default());
     let ended = listen(listener, directory, out, stats, CancellationToken::new()).await;

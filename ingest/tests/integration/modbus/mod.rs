@@ -2,6 +2,7 @@
 
 mod bench;
 mod dial_in;
+mod dial_in_changes;
 mod faults;
 mod gateway;
 mod identity;

@@ -174,7 +174,7 @@ async fn a_cancelled_question_on_a_serial_line_leaves_nothing_to_the_next() {
     let mut client = LineClient::new(&line_over(serial(on_serial_line(device)), LONG, vec![]));
     let ask =
         |first| BlockRequest { function: Function::HoldingRegisters, range: RegisterRange { first, last: first + 1 } };
-    let cancelled = tokio::time::timeout(Duration::from_millis(50), client.read(1, ask(100), LONG)).await;
+    let cancelled = tokio::time::timeout(Duration::from_millis(50), client.read(1, ask(100), SHORT)).await;
     assert!(cancelled.is_err());
     assert_eq!(client.read(1, ask(200), LONG).await, Ok(vec![1200, 1201]));
 }

@@ -1,7 +1,7 @@
 //! A thousand devices on fifty lines, a day in virtual time: what the dead do to the others.
 
 use super::*;
-use crate::modbus::dial::{AfterFailure, Habits};
+use crate::modbus::dial::AfterFailure;
 
 const LINES: usize = 50;
 const DEVICES_OF_LINE: u8 = 20;
@@ -52,10 +52,10 @@ async fn day_of_a_fleet(habits: Habits, some_are_dead: bool) -> Lateness {
             ModbusDevice { unit, meter_id, profile: profile.clone(), interval: QUARTER, offset: Duration::ZERO }
         });
         let line = ModbusLine { name: number.to_string(), devices: devices.collect(), ..line() };
-        let connection = Connection::new(Box::new(gateway), &line, habits, Heartbeats::default());
-        let stats = Arc::new(LineStats::new(&line));
+        let stats = Arc::new(LineStats::default());
         counters.push(Arc::clone(&stats));
-        tasks.spawn(Poller::new(line, connection, clock.clone(), directory.clone(), out.clone(), stats).run());
+        let (_, setting) = watch::channel(setting(line, &gateway, habits));
+        tasks.spawn(Poller::new(setting, clock.clone(), directory.clone(), out.clone(), stats).run());
     }
     drop(out);
     let mut lateness = Lateness { all: Vec::new(), after_first_slot: Vec::new(), missed_by_living: 0, dead };
@@ -71,7 +71,7 @@ async fn day_of_a_fleet(habits: Habits, some_are_dead: bool) -> Lateness {
         }
     }
     for (line, stats) in counters.iter().enumerate() {
-        for device in stats.devices.iter().filter(|device| !(some_are_dead && is_dead(line, device.unit))) {
+        for device in stats.devices().iter().filter(|device| !(some_are_dead && is_dead(line, device.unit))) {
             lateness.missed_by_living += device.slots_missed.load(Ordering::Relaxed);
         }
     }
