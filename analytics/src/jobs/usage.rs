@@ -19,8 +19,10 @@ use super::{Job, JobError, JobOptions};
 use crate::tables::bucket_of;
 use crate::tables::read::{Rows, instant_at, other};
 
+mod known;
 mod marks;
 mod plan;
+mod point;
 mod progress;
 mod rows;
 mod shelf;

@@ -40,7 +40,8 @@ struct Message {
     flags: ReadingFlags,
 }
 
-/// A registry with hourly meters of every kind: as the fixture's, and E3 has intervals beside its register.
+/// A registry with hourly meters of every kind: as the fixture's, and E3 has intervals beside its register and a meter of its
+/// own for what it feeds in, which tells of an outage; at E5 two meters hang beside each other for six weeks.
 fn mixed() -> Registry {
     let mut registry = registry();
     for installation in &mut registry.installations {
@@ -55,6 +56,24 @@ fn mixed() -> Registry {
             installation.channels.push(interval);
         }
     }
+    let mut fifth = registry.usage_points[&UsagePointId::new("E1").unwrap()].clone();
+    fifth.id = UsagePointId::new("E5").unwrap();
+    registry.usage_points.insert(fifth.id.clone(), fifth);
+    let template = registry.installations[1].clone();
+    for (meter, point, from, to) in [
+        ("e5", "E5", None, Some("2026-03-20T10:00:00Z")),
+        ("e6", "E5", Some("2026-02-06T10:00:00Z"), None),
+        ("e7", "E3", None, None),
+    ] {
+        let mut installation = template.clone();
+        installation.meter_id = MeterId::new(meter).unwrap();
+        installation.usage_point_id = UsagePointId::new(point).unwrap();
+        (installation.installed_at, installation.removed_at) = (from.map(at), to.map(at));
+        if meter == "e7" {
+            installation.channels[0].channel = channel("energy_export_kwh");
+        }
+        registry.installations.push(installation);
+    }
     registry
 }
 
@@ -63,7 +82,7 @@ fn mixed() -> Registry {
 fn messages(dice: &mut Dice) -> Vec<Message> {
     let mut messages = Vec::new();
     let start = at("2026-01-01T00:00:00Z");
-    for meter in ["e1", "e2", "e3", "e4", "w1", "w2", "z4"] {
+    for meter in ["e1", "e2", "e3", "e4", "e5", "e6", "e7", "w1", "w2", "z4"] {
         let (mut register, mut shift, mut silent) = (9_900_000_i64, 0_i64, 0_u64);
         for n in 0..6 * 150_i64 {
             let used = i64::try_from(dice.below(700)).unwrap();
@@ -92,6 +111,7 @@ fn messages(dice: &mut Dice) -> Vec<Message> {
             };
             let (name, value) = match meter {
                 "w1" | "w2" => ("volume_m3", value.max(0)),
+                "e7" => ("energy_export_kwh", value.max(0)),
                 "e1" => ("energy_import_kwh", value.rem_euclid(10_000_000)),
                 _ => ("energy_import_kwh", value.max(0)),
             };
@@ -216,6 +236,7 @@ async fn rule_6_run_after_run_over_late_arrivals_leaves_the_bytes_of_one_run_fro
             rest = &rest[count..];
             if step == 3 {
                 outage(&mut batch, "e2", at("2026-01-20T08:00:00Z"), at("2026-01-21T17:00:00Z"));
+                outage(&mut batch, "e7", at("2026-01-14T08:00:00Z"), at("2026-01-16T17:00:00Z"));
             }
             batches.push(batch.clone());
             lake.commit(batch).await;

@@ -28,6 +28,7 @@ pub(super) async fn since(
     };
     let all: BTreeSet<Channel> = run.registry.installations.iter().flat_map(channels).collect();
     let mut by_meter = ByMeter::new();
+    let mut outages_of = HashMap::new();
     for commodity in Commodity::ALL {
         let of: Vec<Channel> = all.iter().copied().filter(|c| c.commodity() == commodity).collect();
         if !of.is_empty() && run.has(readings_name(commodity)) {
@@ -35,10 +36,21 @@ pub(super) async fn since(
         }
     }
     if run.has("meter_events") {
-        events(run, &all, commit_seq, outages, &mut by_meter).await?;
+        outages_of = events(run, commit_seq, outages).await?;
     }
     let mut by_point: HashMap<UsagePointId, Vec<(Channel, Timestamp)>> = HashMap::new();
+    // Where one meter was without supply, so was all that hangs there.
+    let mut dark: HashMap<&UsagePointId, Timestamp> = HashMap::new();
     for installation in &run.registry.installations {
+        if let Some(ts) = outages_of.get(&installation.meter_id) {
+            dark.entry(&installation.usage_point_id).and_modify(|t| *t = (*t).min(*ts)).or_insert(*ts);
+        }
+    }
+    for installation in &run.registry.installations {
+        if let Some(ts) = dark.get(&installation.usage_point_id) {
+            let of = channels(installation).into_iter().map(|channel| (channel, *ts));
+            by_point.entry(installation.usage_point_id.clone()).or_default().extend(of);
+        }
         for channel in channels(installation) {
             if let Some(ts) = by_meter.get(&(installation.meter_id.clone(), channel)) {
                 by_point.entry(installation.usage_point_id.clone()).or_default().push((channel, *ts));
@@ -82,13 +94,9 @@ async fn readings(
     Ok(())
 }
 
-async fn events(
-    run: &Run<'_>,
-    channels: &BTreeSet<Channel>,
-    commit_seq: i64,
-    outages: &Outages,
-    by_meter: &mut ByMeter,
-) -> Result<(), JobError> {
+/// The earliest time that new events touch, by meter.
+async fn events(run: &Run<'_>, commit_seq: i64, outages: &Outages) -> Result<HashMap<MeterId, Timestamp>, JobError> {
+    let mut earliest = HashMap::new();
     let newer = format!(
         "SELECT meter_id, min(ts) AS ts FROM meter_events
          WHERE commit_seq > {commit_seq} AND event IN ('last_gasp', 'restoration') GROUP BY meter_id"
@@ -104,8 +112,8 @@ async fn events(
             // An event changes the outage that it begins or ends.
             let touched = outages.get(&meter).into_iter().flatten().filter(|(_, end)| *end >= ts);
             let from = touched.map(|(start, _)| *start).min().map_or(ts, |start| start.min(ts));
-            channels.iter().for_each(|channel| mark(by_meter, &meter, *channel, from));
+            earliest.insert(meter, from);
         }
     }
-    Ok(())
+    Ok(earliest)
 }

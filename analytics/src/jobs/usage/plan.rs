@@ -5,23 +5,20 @@
 //! walk is taken up a month before, at an anchor; where that says it would have had to look further back, from some months
 //! before, and in the end from the installation on.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
-use arrow::array::{Array, AsArray};
-use datafusion::error::DataFusionError;
-use meterlake_model::registry::Registry;
-use meterlake_model::{Channel, ChannelKind, CivilDay, Commodity, Timestamp, UsagePointId, Zone};
+use meterlake_model::{Channel, CivilDay, Commodity, Timestamp, UsagePointId, Zone};
 
 use super::super::JobError;
-use super::super::derive::{Outages, Plans, PointPlan, register_of};
+use super::super::derive::{Outages, Plans, PointPlan};
 use super::super::run::{Month, Run, furthest_commit, newest_commit};
+use super::known::Known;
 use super::marks;
+use super::point::Point;
 use super::progress::Progress;
-use super::rows::{ANCHOR, NOTHING};
 use crate::alerts::hex;
-use crate::tables::read::{Rows, amount_at, instant_at, maybe_instant_at};
-use crate::tables::{bucket_of, buckets_for};
-use crate::usage::{Anchor, Border, Start};
+use crate::tables::buckets_for;
+use crate::usage::{Anchor, Start};
 use sha2::{Digest, Sha256};
 
 /// A walk is taken up so many months before the first one that is derived, one after the other until it suffices.
@@ -32,33 +29,8 @@ const TRIES: usize = 3;
 const NEAR_S: i64 = 10 * 86_400;
 /// A run follows what is touched so far back before the asked days. What lies before is derived when it is asked for.
 const FOLLOW_DAYS: i64 = 400;
-/// So many points are named one by one when their anchors are read.
-const NAMED: usize = 200;
 /// Raised when equal readings give other rows than before.
 const DERIVATION: u32 = 1;
-
-/// A usage point on its way.
-struct Point {
-    id: UsagePointId,
-    commodity: Commodity,
-    channels: Vec<Channel>,
-    /// The first time at which a meter is known to have been installed.
-    installed_at: Option<Timestamp>,
-    bucket: u16,
-    /// The earliest time that new rows touch, by channel.
-    marks: Vec<(Channel, Timestamp)>,
-    /// The first of the asked months that is derived.
-    first: Option<usize>,
-}
-
-impl Point {
-    /// The earliest time at which new rows touch a channel: the register behind an interval channel is its total.
-    fn mark_of(&self, channel: Channel) -> Option<Timestamp> {
-        let behind = register_of(channel).filter(|_| channel.kind() == ChannelKind::Interval);
-        let touching = |(of, _): &&(Channel, Timestamp)| *of == channel || Some(*of) == behind;
-        self.marks.iter().filter(touching).map(|(_, ts)| *ts).min()
-    }
-}
 
 /// Points whose walks are taken up together.
 pub(super) struct Group {
@@ -80,14 +52,12 @@ pub(super) struct Work {
     after: Progress,
     /// First instants of the months whose rows and anchors stand, but for what new rows touch.
     standing: BTreeSet<Timestamp>,
-    anchors: BTreeMap<Timestamp, AtBorder>,
+    known: Known,
     /// What is still to be walked, after so many attempts.
     pending: Vec<usize>,
     attempt: usize,
     ready: Vec<Group>,
 }
-
-type AtBorder = HashMap<String, Vec<(Channel, Border)>>;
 
 impl Work {
     pub(super) async fn plan(run: &Run<'_>, outages: &Outages) -> Result<Self, JobError> {
@@ -111,13 +81,13 @@ impl Work {
         let mut work = Self {
             months,
             buckets,
-            points: points(&run.registry, buckets),
+            points: Point::all(&run.registry, buckets),
             by_id: HashMap::new(),
             after: begun.clone(),
             before,
             begun,
             standing: BTreeSet::new(),
-            anchors: BTreeMap::new(),
+            known: Known::default(),
             pending: Vec::new(),
             attempt: 0,
             ready: Vec::new(),
@@ -182,19 +152,13 @@ impl Work {
         let point = &self.points[at];
         point.channels.iter().all(|channel| {
             let Some(mark) = point.mark_of(*channel) else { return true };
-            let closed_at = match self.known(point, border, *channel) {
+            let closed_at = match self.known.of(point.id.as_str(), border, *channel) {
                 Some(known) => known.closed_at,
                 // Nothing was said, so nothing starts before, unless a meter hung there.
                 None => Some(border.plus_seconds(86_400)).filter(|_| point.installed_at.is_none_or(|ts| ts >= border)),
             };
             closed_at.is_some_and(|closed| closed < mark)
         })
-    }
-
-    /// What is known of a channel at a border whose anchors have been read; `None` when it had said nothing at all.
-    fn known(&self, point: &Point, border: Timestamp, channel: Channel) -> Option<&Border> {
-        let known = self.anchors.get(&border)?.get(point.id.as_str())?;
-        known.iter().find(|(of, _)| *of == channel).map(|(_, border)| border)
     }
 
     /// Where the walk of a point can be taken up at a border, and from when on its rows are needed.
@@ -204,7 +168,7 @@ impl Work {
         let mut from = border;
         for channel in &point.channels {
             let sure_of = |ts: Timestamp| point.mark_of(*channel).is_none_or(|mark| ts < mark);
-            match self.known(point, border, *channel).map_or(Start::Nothing, |known| known.start) {
+            match self.known.of(point.id.as_str(), border, *channel).map_or(Start::Nothing, |known| known.start) {
                 Start::Anchor(anchor) if sure_of(anchor.settled_at) => {
                     anchors.push((*channel, anchor));
                     from = from.min(anchor.ts);
@@ -216,31 +180,10 @@ impl Work {
         Some((anchors, from))
     }
 
-    /// Reads what is known at a border; of few points, theirs alone.
+    /// Reads what is known of some points at a border.
     async fn load(&mut self, run: &Run<'_>, border: Timestamp, wanted: &[usize]) -> Result<(), JobError> {
-        let known = self.anchors.entry(border).or_default();
-        let missing = |at: &&usize| !known.contains_key(self.points[**at].id.as_str());
-        let missing: Vec<&str> = wanted.iter().filter(missing).map(|at| self.points[*at].id.as_str()).collect();
-        if missing.is_empty() || !run.has("usage_anchors") {
-            return Ok(());
-        }
-        let mut sql = format!(
-            "SELECT usage_point_id, channel, state, installation, ts, register, line_register, line_start, first_line,
-               settled_at, closed_at
-             FROM usage_anchors WHERE month = '{}'",
-            meterlake_model::month_key(border)
-        );
-        if missing.len() <= NAMED {
-            let names: Vec<String> = missing.iter().map(|id| format!("'{}'", id.replace('\'', "''"))).collect();
-            sql = format!("{sql} AND usage_point_id IN ({})", names.join(", "));
-        } else {
-            known.clear();
-        }
-        let mut rows = run.stream(&sql).await?;
-        while let Some(batch) = run.next(&mut rows).await? {
-            take(&batch, border, known).map_err(|e| run.failed(e))?;
-        }
-        Ok(())
+        let wanted: Vec<&str> = wanted.iter().map(|at| self.points[*at].id.as_str()).collect();
+        self.known.load(run, border, &wanted).await
     }
 
     /// Says that the run begins to write.
@@ -358,30 +301,6 @@ impl Work {
 
 type Seeded = (usize, Vec<(Channel, Anchor)>, Option<Timestamp>);
 
-/// All usage points that have a channel with use.
-fn points(registry: &Registry, buckets: u16) -> Vec<Point> {
-    let mut points: BTreeMap<&UsagePointId, (BTreeSet<Channel>, Option<Timestamp>)> = BTreeMap::new();
-    for installation in &registry.installations {
-        let of = installation.channels.iter().map(|c| c.channel).filter(|c| c.kind() != ChannelKind::Physical);
-        let (channels, first) = points.entry(&installation.usage_point_id).or_default();
-        channels.extend(of);
-        *first = [*first, installation.installed_at].into_iter().flatten().min();
-    }
-    let known = points.into_iter().filter_map(|(id, of)| Some((registry.usage_points.get(id)?, of)));
-    known
-        .filter(|(_, (channels, _))| !channels.is_empty())
-        .map(|(point, (channels, installed_at))| Point {
-            id: point.id.clone(),
-            commodity: point.commodity,
-            channels: channels.into_iter().collect(),
-            installed_at,
-            bucket: bucket_of(point.id.as_str(), buckets),
-            marks: Vec::new(),
-            first: None,
-        })
-        .collect()
-}
-
 /// Hash of all but the readings that the rows depend on.
 fn basis(run: &Run<'_>, buckets: u16) -> String {
     let text =
@@ -392,44 +311,4 @@ fn basis(run: &Run<'_>, buckets: u16) -> String {
 /// The first instant of a month such as `2026-11`.
 fn first_instant(key: &str) -> Option<Timestamp> {
     CivilDay::parse(&format!("{key}-01")).ok().map(|day| Zone::utc().start_of_day(day))
-}
-
-fn take(batch: &arrow::array::RecordBatch, border: Timestamp, known: &mut AtBorder) -> Result<(), DataFusionError> {
-    let rows = Rows(batch);
-    let (point, channel, state) = (rows.text("usage_point_id")?, rows.text("channel")?, rows.text("state")?);
-    let (installation, ts) = (rows.int("installation")?, rows.time("ts")?);
-    let (register, line_register) = (rows.amount("register")?, rows.amount("line_register")?);
-    let (line_start, settled_at) = (rows.time("line_start")?, rows.time("settled_at")?);
-    let closed_at = rows.time("closed_at")?;
-    let first_line = batch.column_by_name("first_line").and_then(|c| c.as_boolean_opt());
-    for row in 0..rows.len() {
-        let Some(channel) = Channel::by_name(channel.at(row)) else { continue };
-        let anchor = || -> Result<Option<Anchor>, DataFusionError> {
-            let whole = amount_at(register, row)?.zip(amount_at(line_register, row)?);
-            let installation = installation.is_valid(row).then(|| usize::try_from(installation.value(row)).ok());
-            let (Some((register, line_register)), Some(Some(installation))) = (whole, installation) else {
-                return Ok(None);
-            };
-            Ok(Some(Anchor {
-                installation,
-                ts: instant_at(ts, row)?,
-                register: register.micros(),
-                line_register: line_register.micros(),
-                line_start: instant_at(line_start, row)?,
-                first_line: first_line.is_some_and(|column| column.value(row)),
-                settled_at: instant_at(settled_at, row)?,
-            }))
-        };
-        let start = match state.at(row) {
-            ANCHOR => anchor()?.map_or(Start::Unsure, Start::Anchor),
-            NOTHING => Start::Nothing,
-            _ => Start::Unsure,
-        };
-        let border = Border { ts: border, start, closed_at: maybe_instant_at(closed_at, row)? };
-        match known.get_mut(point.at(row)) {
-            Some(of) => of.push((channel, border)),
-            None => drop(known.insert(point.at(row).to_owned(), vec![(channel, border)])),
-        }
-    }
-    Ok(())
 }

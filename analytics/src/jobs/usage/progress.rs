@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
-use meterlake_store::{Lake, PartitionKey};
+use meterlake_store::{Lake, PartitionKey, StoreError};
 
 use super::super::JobError;
 use super::super::run::Run;
@@ -75,6 +75,11 @@ impl Progress {
 /// # Errors
 /// When the table cannot be written.
 pub async fn forget_usage(lake: &Lake) -> Result<(), JobError> {
-    lake.replace(&tables::usage_progress(), vec![(PartitionKey::default(), Vec::new())]).await?;
+    let spec = tables::usage_progress();
+    match lake.snapshot(spec.name).await {
+        Err(StoreError::NoTable(_)) => return Ok(()),
+        there => there?,
+    };
+    lake.replace(&spec, vec![(PartitionKey::default(), Vec::new())]).await?;
     Ok(())
 }
