@@ -128,6 +128,10 @@ async fn erase(config: &Config, lake: &Lake, kind: SubjectKind, args: &SubjectAr
         links: LINKS.to_vec(),
         dry: args.dry_run,
     };
+    if !args.dry_run {
+        // Before: when this ends in the middle, no run may go on from what the erased readings left behind.
+        meterlake_analytics::jobs::forget_usage(lake).await?;
+    }
     let spinner = progress::spinner("taking rows out of every table");
     let report = lake.erase(&subject, &options).await;
     spinner.finish_and_clear();

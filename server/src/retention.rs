@@ -18,7 +18,8 @@ use crate::output::{self, Format};
 use crate::{jobs, progress, rows, setup};
 
 /// Tables whose rows stay until they are billed.
-const BILLED: [&str; 5] = ["electricity_readings", "water_readings", "usage_spans", "findings", "billing_reads"];
+const BILLED: [&str; 6] =
+    ["electricity_readings", "water_readings", "usage_spans", "usage_days", "findings", "billing_reads"];
 /// How holds of what is not billed are called.
 const UNBILLED: &str = "unbilled";
 

@@ -42,7 +42,10 @@ const ABOUT: &[(&str, &str)] = &[
     ("network", "registry: feeders, transformers, districts, by revision"),
     ("profiles", "load shape and key figures of one usage point and period"),
     ("raw_messages", "payloads as they came, where their map keeps them"),
+    ("usage_anchors", "last readings that surely stand at the beginning of each month, from which a run goes on"),
+    ("usage_days", "exact use of each usage point, channel and civil day with its registers: what bills add up"),
     ("usage_points", "registry: places of supply, by revision"),
+    ("usage_progress", "months of use that are derived, and up to which commit"),
     ("usage_spans", "use over a stretch of time; level tells slots from days: never add both"),
     ("water", "one row a meter and time: repeats merged, contradictions flagged, hot rows included"),
     (

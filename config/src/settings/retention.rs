@@ -7,7 +7,7 @@ use crate::document::Section;
 use crate::quantity::{DAY, parse_duration};
 
 /// So long unless the file says otherwise: ten years for what bills stand on, 400 days for messages as they came.
-const DEFAULTS: [(&str, Duration); 15] = [
+const DEFAULTS: [(&str, Duration); 16] = [
     ("electricity_readings", TEN_YEARS),
     ("water_readings", TEN_YEARS),
     ("meter_events", TEN_YEARS),
@@ -15,6 +15,7 @@ const DEFAULTS: [(&str, Duration); 15] = [
     ("dead_letters", MESSAGES),
     ("dead_letter_replays", MESSAGES),
     ("usage_spans", TEN_YEARS),
+    ("usage_days", TEN_YEARS),
     ("findings", TEN_YEARS),
     ("billing_runs", TEN_YEARS),
     ("billing_reads", TEN_YEARS),
@@ -28,7 +29,8 @@ const TEN_YEARS: Duration = Duration::from_secs(3653 * 86_400);
 const THREE_YEARS: Duration = Duration::from_secs(1096 * 86_400);
 const MESSAGES: Duration = Duration::from_secs(400 * 86_400);
 /// Tables whose rows are of several commodities.
-const MIXED: [&str; 6] = ["usage_spans", "findings", "billing_reads", "alerts", "profiles", "completeness"];
+const MIXED: [&str; 7] =
+    ["usage_spans", "usage_days", "findings", "billing_reads", "alerts", "profiles", "completeness"];
 /// Less would take away what is not even compacted yet.
 const LEAST: Duration = Duration::from_secs(31 * 86_400);
 /// The word for no limit.

@@ -59,6 +59,12 @@ fn a_meter_is_held_erased_and_proven_gone_and_a_backup_of_before_brings_it_back_
     let readings = format!("SELECT count(*) FROM electricity_readings WHERE meter_id = '{meter}'");
     assert_ne!(lake.query(&readings)[0][0], "0");
     lake.refused(&["erase", "verify", meter], "found in ");
+    let derived = ["usage_spans", "usage_days", "usage_anchors", "findings"]
+        .map(|table| format!("SELECT count(*) AS n FROM {table} WHERE meter_id = '{meter}'"));
+    let derived = format!("SELECT sum(n) FROM ({})", derived.join(" UNION ALL "));
+    assert_ne!(lake.query(&derived)[0][0], "0");
+    let kept = "SELECT count(*) FROM usage_progress";
+    assert_ne!(lake.query(kept)[0][0], "0");
 
     let backups = folder.path().join("backups");
     let told = lake.tell(&["backup", "--to", backups.to_str().unwrap()]);
@@ -89,6 +95,8 @@ fn a_meter_is_held_erased_and_proven_gone_and_a_backup_of_before_brings_it_back_
     let done = run(with(&["erase", "meter"], &[meter, "--now", "--unbilled"]));
     assert!(done.good && done.err.contains("files of the journal"), "{}{}", done.out, done.err);
     assert_eq!(lake.query(&readings)[0][0], "0");
+    assert_eq!(lake.query(&derived)[0][0], "0", "what was derived of it");
+    assert_eq!(lake.query(kept)[0][0], "0", "no run goes on from what it left behind");
     let clean = lake.ask(&lake.config(), &["erase", "verify", meter]);
     assert!(clean.good && clean.err.starts_with("not found in "), "{}{}", clean.out, clean.err);
     assert_eq!(rows(&lake.tell(&["erase", "list"])).len(), 1);
@@ -98,6 +106,8 @@ fn a_meter_is_held_erased_and_proven_gone_and_a_backup_of_before_brings_it_back_
     assert!(sound.good, "{}{}", sound.out, sound.err);
     let run_again = lake.tell(&["job", "run", "usage"]);
     assert!(run_again.contains("erased: readings of 1 subject"), "{run_again}");
+    assert_ne!(lake.query(kept)[0][0], "0");
+    assert_eq!(lake.query(&derived)[0][0], "0", "and none of it comes back");
 
     // Elsewhere, as it was before.
     let text = std::fs::read_to_string(lake.config()).unwrap();
