@@ -4,6 +4,7 @@
 //! - [`source`]: what speaks MQTT, behind a small seam; one value is one connection.
 //! - `wire`: MQTT 5 and 3.1.1 over TCP and TLS, with rumqttc's codec, behind that seam.
 //! - `session`: one connection from its first to its last packet; nothing else polls it.
+//! - `filters`: what the session holds at the broker, and what of it is to be taken back.
 //! - `ledger`: which messages wait for their acknowledgement, in order of receipt, by connection.
 //! - `batch`: takes what waits, decodes it and hands it over.
 //! - `rate`: what one device may send.
@@ -25,6 +26,7 @@
 mod backoff;
 mod batch;
 mod broker_word;
+mod filters;
 mod ledger;
 mod outbox;
 mod rate;
@@ -42,6 +44,7 @@ use meterlake_config::MqttBroker;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+pub use filters::FilterStore;
 pub use stats::{ByReason, Latency, MqttStats};
 pub use wire::WireSource;
 
@@ -82,6 +85,15 @@ impl Default for Limits {
     }
 }
 
+/// What is known of a broker beyond the life of one collector. By default nothing is, and nothing is kept.
+#[derive(Clone, Default)]
+pub struct Memory {
+    /// What its Sparkplug edge nodes said at their births.
+    pub births: SharedBirths,
+    /// Which topic filters the session may hold: those that nobody wants any more are taken back.
+    pub filters: Option<Arc<dyn FilterStore>>,
+}
+
 /// Whether a broker's certificates and key can be used, beyond that they could be read.
 ///
 /// # Errors
@@ -93,7 +105,6 @@ pub fn check(broker: &MqttBroker) -> Result<(), String> {
 /// Collects from one broker until `stop` is cancelled. Lost connections are made again; `stats` tells how it goes.
 ///
 /// After the stop it takes no new message, waits a while for those it has received, and disconnects; the session stays.
-/// `births` holds what its Sparkplug edge nodes said at their births.
 ///
 /// # Errors
 /// When the broker refuses a subscription or grants less than QoS 1, when it refuses the very first connection for a
@@ -101,12 +112,12 @@ pub fn check(broker: &MqttBroker) -> Result<(), String> {
 pub async fn collect(
     broker: MqttBroker,
     directory: Directory,
-    births: SharedBirths,
+    memory: Memory,
     out: mpsc::Sender<Delivery>,
     stats: Arc<MqttStats>,
     stop: CancellationToken,
 ) -> Result<(), IngestError> {
-    collect_from::<WireSource>(broker, Limits::default(), directory, births, out, stats, stop).await
+    collect_from::<WireSource>(broker, Limits::default(), directory, memory, out, stats, stop).await
 }
 
 /// As [`collect`], with a source and limits of choice.
@@ -117,10 +128,10 @@ pub async fn collect_from<S: source::MqttSource>(
     broker: MqttBroker,
     limits: Limits,
     directory: Directory,
-    births: SharedBirths,
+    memory: Memory,
     out: mpsc::Sender<Delivery>,
     stats: Arc<MqttStats>,
     stop: CancellationToken,
 ) -> Result<(), IngestError> {
-    supervise::run::<S>(broker, limits, directory, births, out, stats, stop).await
+    supervise::run::<S>(broker, limits, directory, memory, out, stats, stop).await
 }

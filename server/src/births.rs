@@ -4,9 +4,8 @@
 //! Births are kept soon after they changed; the count of messages, by which a collector knows that it missed none, when it
 //! stops. What a killed collector did not keep costs one birth of the edge nodes that it concerns, and no reading.
 
-use std::fs::{self, File};
+use std::fs;
 use std::future::Future;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,6 +15,8 @@ use meterlake_config::MqttBroker;
 use meterlake_config::payload_map::Format;
 use meterlake_ingest::decode::{Births, SharedBirths};
 use tokio::time::MissedTickBehavior;
+
+use crate::kept_file;
 
 /// Between two looks for a change.
 const KEEP_EVERY: Duration = Duration::from_secs(5);
@@ -86,7 +87,7 @@ impl KeptBirths {
             }
             (now, births.to_bytes())
         };
-        tokio::task::spawn_blocking(move || write(&path, &bytes)).await??;
+        tokio::task::spawn_blocking(move || kept_file::replace(&path, &bytes)).await??;
         self.kept = now;
         Ok(())
     }
@@ -102,17 +103,6 @@ fn read(path: &Path) -> anyhow::Result<Births> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Births::new()),
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
-}
-
-/// Whole or not at all.
-fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let fresh = path.with_extension("bin.tmp");
-    let written = File::create(&fresh).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_data()
-    });
-    written.with_context(|| format!("cannot write {}", fresh.display()))?;
-    fs::rename(&fresh, path).with_context(|| format!("cannot replace {}", path.display()))
 }
 
 #[cfg(test)]
@@ -177,9 +167,9 @@ mod tests {
         let births = kept(&path);
         born(births.shared());
         let bytes = lock(&births.births).to_bytes();
-        write(&path, &bytes).unwrap();
+        kept_file::replace(&path, &bytes).unwrap();
         assert_eq!(read(&path).unwrap().to_bytes(), bytes);
-        write(&path, &bytes[..bytes.len() - 1]).unwrap();
+        kept_file::replace(&path, &bytes[..bytes.len() - 1]).unwrap();
         assert!(format!("{:#}", read(&path).unwrap_err()).contains("checksum"));
     }
 }

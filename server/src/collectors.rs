@@ -10,13 +10,14 @@ use std::time::Duration;
 use anyhow::Context;
 use meterlake_config::{Config, ModbusLine, ModbusListener, MqttBroker};
 use meterlake_ingest::modbus::{LineStats, ListenStats};
-use meterlake_ingest::mqtt::MqttStats;
+use meterlake_ingest::mqtt::{Memory, MqttStats};
 use meterlake_ingest::{Delivery, Directory, modbus, mqtt};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::births::KeptBirths;
+use crate::kept_filters::KeptFilters;
 use crate::shutdown;
 use crate::status::{CollectStatus, Sources};
 
@@ -61,7 +62,7 @@ impl SourceConfig {
 
 /// How a running source is read; those of Modbus take another configuration while they run.
 enum Followed {
-    Broker(MqttBroker),
+    Broker(Box<MqttBroker>),
     Line(watch::Sender<ModbusLine>),
     Listener(watch::Sender<ModbusListener>),
 }
@@ -79,7 +80,7 @@ impl Followed {
     fn fate(&self, wanted: &SourceConfig) -> Fate {
         let adjusted = |is_same: bool| if is_same { Fate::Kept } else { Fate::Adjusted };
         match (self, wanted) {
-            (Self::Broker(broker), SourceConfig::Broker(wanted)) if broker == wanted => Fate::Kept,
+            (Self::Broker(broker), SourceConfig::Broker(wanted)) if **broker == *wanted => Fate::Kept,
             (Self::Line(line), SourceConfig::Line(wanted)) => adjusted(*line.borrow() == *wanted),
             (Self::Listener(listener), SourceConfig::Listener(wanted)) if listener.borrow().bind == wanted.bind => {
                 adjusted(*listener.borrow() == *wanted)
@@ -167,7 +168,7 @@ impl fmt::Display for Changes {
 /// Every source that runs.
 pub(crate) struct Collectors {
     running: BTreeMap<SourceName, Running>,
-    /// The folder that keeps what Sparkplug's edge nodes said at their births.
+    /// The folder that keeps what Sparkplug's edge nodes said at their births, and what sessions hold.
     journal: PathBuf,
     directory: Directory,
     out: mpsc::Sender<Delivery>,
@@ -257,12 +258,13 @@ impl Collectors {
                     _ => Arc::default(),
                 };
                 let kept = KeptBirths::load(&self.journal, &broker);
-                let births = kept.shared();
-                let work = mqtt::collect(broker.clone(), directory, births, out, Arc::clone(&stats), stop.clone());
+                let filters = Arc::new(KeptFilters::of(&self.journal, &broker));
+                let memory = Memory { births: kept.shared(), filters: Some(filters) };
+                let work = mqtt::collect(broker.clone(), directory, memory, out, Arc::clone(&stats), stop.clone());
                 let work = kept.keep_during(work);
                 let name = broker.name.clone();
                 let task = tokio::spawn(async move { work.await.with_context(|| format!("broker {name}")) });
-                (Followed::Broker(broker), SourceStats::Broker(stats), task)
+                (Followed::Broker(Box::new(broker)), SourceStats::Broker(stats), task)
             }
             SourceConfig::Line(line) => {
                 let stats = Arc::<LineStats>::default();

@@ -19,6 +19,8 @@ pub mod erase;
 mod golden;
 pub mod hold;
 pub mod jobs;
+mod kept_file;
+mod kept_filters;
 mod logs;
 mod maintenance;
 mod metrics;

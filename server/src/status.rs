@@ -261,6 +261,7 @@ fn broker_figures(stats: &MqttStats) -> Figures {
         ("connections_lost", &stats.connections_lost),
         ("connections_refused", &stats.connections_refused),
         ("sessions_lost", &stats.sessions_lost),
+        ("filters_unwanted", &stats.filters_unwanted),
         ("taken_over", &stats.taken_over),
         ("watchdog_drops", &stats.watchdog_drops),
         ("unacknowledged", &stats.unacknowledged),

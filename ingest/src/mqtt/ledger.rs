@@ -239,6 +239,10 @@ mod tests {
     struct Recorder(mpsc::UnboundedSender<u16>);
 
     impl MqttSender for Recorder {
+        async fn unsubscribe(&self, _: &[String]) -> Result<(), SourceError> {
+            Ok(())
+        }
+
         async fn subscribe(&self, _: Subject, _: &[String]) -> Result<(), SourceError> {
             Ok(())
         }

@@ -14,6 +14,7 @@ use tracing::{debug, info, warn};
 
 use super::Limits;
 use super::broker_word::{self, BrokerWord};
+use super::filters::{FilterStore, Filters};
 use super::ledger::Ledger;
 use super::receipts::Receipts;
 use super::source::{Message, MqttSender, MqttSource, Session, SourceError, SourceEvent, Subject};
@@ -41,6 +42,8 @@ pub(super) struct Shared<S: MqttSource> {
     pub(super) receipts: Option<Arc<Receipts>>,
     pub(super) requests: mpsc::Sender<Rebirth>,
     pub(super) word: BrokerWord,
+    /// What the session holds at the broker.
+    filters: Filters,
     /// What piled up at the broker before the connection, as time.
     backlog: Mutex<Backlog>,
     health: Mutex<Health>,
@@ -97,6 +100,7 @@ impl<S: MqttSource> Shared<S> {
     pub(super) fn new(
         broker: MqttBroker,
         limits: Limits,
+        filters: Option<Arc<dyn FilterStore>>,
         stats: Arc<MqttStats>,
         queue: mpsc::Sender<Queued>,
         requests: mpsc::Sender<Rebirth>,
@@ -107,6 +111,7 @@ impl<S: MqttSource> Shared<S> {
             receipts,
             requests,
             word: BrokerWord::new(broker.name.clone(), broker.broker_stats, Arc::clone(&stats)),
+            filters: Filters::new(&broker, filters, Arc::clone(&stats)),
             backlog: Mutex::new(Backlog { epoch: 0, away: Duration::ZERO, ended: None }),
             source: broker.name.as_str().into(),
             ledger: Arc::new(Ledger::new(Arc::clone(&stats))),
@@ -152,6 +157,7 @@ impl<S: MqttSource> Shared<S> {
     pub(super) fn end(&self) {
         self.ledger.close();
         self.word.ended();
+        self.filters.ended();
         self.backlog().ended = Some(Instant::now());
         self.stats.connected.store(false, Ordering::Relaxed);
     }
@@ -190,6 +196,7 @@ async fn receive<S: MqttSource>(shared: &Shared<S>) -> Result<std::convert::Infa
     let (mut source, sender, session) = S::connect(&shared.broker).await.map_err(End::from)?;
     let epoch = shared.ledger.open(sender.clone());
     shared.greet(epoch, session);
+    shared.filters.about_to_subscribe(session.present).await;
     sender.subscribe(Subject::Readings, &shared.broker.topics).await.map_err(End::from)?;
     loop {
         let event = source.next().await.map_err(End::from)?;
@@ -199,11 +206,17 @@ async fn receive<S: MqttSource>(shared: &Shared<S>) -> Result<std::convert::Infa
             SourceEvent::Message(message) => shared.take(epoch, message).await,
             SourceEvent::Subscribed(Subject::Readings, answers) => {
                 shared.subscribed(&answers).map_err(End::Fatal)?;
+                // Only now, so that nothing falls between an old filter and a new one.
+                let to_forget = shared.filters.to_forget();
+                if !to_forget.is_empty() {
+                    sender.unsubscribe(&to_forget).await.map_err(End::from)?;
+                }
                 if shared.word.asks() {
                     let topic = [broker_word::DROPPED.to_owned()];
                     sender.subscribe(Subject::BrokerStats, &topic).await.map_err(End::from)?;
                 }
             }
+            SourceEvent::Unsubscribed(answers) => shared.filters.forgotten(answers).await,
             SourceEvent::Subscribed(Subject::BrokerStats, answers) => shared.word.answered(&answers),
             SourceEvent::Published(Ok(())) | SourceEvent::Alive => {}
             SourceEvent::Published(Err(reason)) => {

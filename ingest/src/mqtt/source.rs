@@ -26,6 +26,9 @@ pub trait MqttSender: Clone + Send + Sync + 'static {
     /// Asks for topics; the answer comes as [`SourceEvent::Subscribed`].
     fn subscribe(&self, subject: Subject, topics: &[String]) -> impl Future<Output = Result<(), SourceError>> + Send;
 
+    /// Takes topics back; the answer comes as [`SourceEvent::Unsubscribed`].
+    fn unsubscribe(&self, topics: &[String]) -> impl Future<Output = Result<(), SourceError>> + Send;
+
     /// Acknowledges one message.
     fn acknowledge(&self, packet: Packet) -> impl Future<Output = Result<(), SourceError>> + Send;
 
@@ -87,6 +90,9 @@ pub enum SourceEvent {
     Message(Message),
     /// The answer to a subscription: for each topic the granted QoS, or why it is refused.
     Subscribed(Subject, Vec<Result<u8, String>>),
+    /// The answer to topics that were taken back: for each whether it is gone, or why not; `None` where one answer says that
+    /// all are.
+    Unsubscribed(Option<Vec<Result<(), String>>>),
     /// The broker's answer to a message of our own at QoS 1: taken, or why not.
     Published(Result<(), String>),
     /// A sign of life without content.

@@ -40,6 +40,8 @@ pub struct MqttStats {
     pub connections_refused: AtomicU64,
     /// Sessions that the broker forgot, with whatever it held for us.
     pub sessions_lost: AtomicU64,
+    /// Topic filters that the session may hold and nobody wants; they are taken back at each connection.
+    pub filters_unwanted: AtomicU64,
     /// Connections that ended because another client took the session, or that look like it.
     pub taken_over: AtomicU64,
     /// Connections that a watchdog dropped.

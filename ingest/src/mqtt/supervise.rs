@@ -16,8 +16,7 @@ use super::backoff::Backoff;
 use super::session::{self, End, Shared};
 use super::source::{MqttSender, MqttSource};
 use super::stats::MqttStats;
-use super::{Limits, batch, outbox};
-use crate::decode::SharedBirths;
+use super::{Limits, Memory, batch, outbox};
 use crate::{Delivery, Directory, IngestError};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -33,7 +32,7 @@ pub(super) async fn run<S: MqttSource>(
     broker: MqttBroker,
     limits: Limits,
     directory: Directory,
-    births: SharedBirths,
+    memory: Memory,
     out: mpsc::Sender<Delivery>,
     stats: Arc<MqttStats>,
     stop: CancellationToken,
@@ -41,11 +40,11 @@ pub(super) async fn run<S: MqttSource>(
     // With room for a whole window the poll task waits for nothing but bytes.
     let (queue, queued) = mpsc::channel(usize::from(broker.receive_maximum).max(64));
     let (requests, requested) = mpsc::channel(outbox::REQUESTS);
-    let shared = Arc::new(Shared::<S>::new(broker, limits, stats, queue, requests));
+    let shared = Arc::new(Shared::<S>::new(broker, limits, memory.filters, stats, queue, requests));
     let _outbox = AbortOnDropHandle::new(tokio::spawn(outbox::run(Arc::clone(&shared), requested)));
     let acknowledger = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&shared.ledger).acknowledge()));
     let mut decoder =
-        AbortOnDropHandle::new(tokio::spawn(batch::run(Arc::clone(&shared), queued, directory, births, out)));
+        AbortOnDropHandle::new(tokio::spawn(batch::run(Arc::clone(&shared), queued, directory, memory.births, out)));
     let result = tokio::select! {
         ended = connections(&shared, &stop) => ended,
         ended = &mut decoder => return Err(decoder_ended(&shared, ended)),

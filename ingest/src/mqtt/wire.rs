@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, interval_at, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use packet::{Codec, Incoming, Outgoing, subject_of};
+use packet::{Codec, Incoming, Outgoing, UNSUBSCRIPTION, subject_of};
 use reader::Reader;
 use stream::WriteHalf;
 use window::Window;
@@ -109,6 +109,7 @@ impl WireSource {
                 Some(subject) => SourceEvent::Subscribed(subject, answers),
                 None => SourceEvent::Alive,
             },
+            Incoming::Unsubscribed(UNSUBSCRIPTION, answers) => SourceEvent::Unsubscribed(answers),
             Incoming::Published(id, answer) => {
                 self.window.answered(id);
                 SourceEvent::Published(answer)
@@ -117,7 +118,7 @@ impl WireSource {
                 self.outgoing.send(Outgoing::Complete(id)).await.map_err(gone)?;
                 SourceEvent::Alive
             }
-            Incoming::Welcome(..) | Incoming::Other => SourceEvent::Alive,
+            Incoming::Welcome(..) | Incoming::Unsubscribed(..) | Incoming::Other => SourceEvent::Alive,
         })
     }
 }
@@ -125,6 +126,10 @@ impl WireSource {
 impl MqttSender for WireSender {
     async fn subscribe(&self, subject: Subject, topics: &[String]) -> Result<(), SourceError> {
         self.outgoing.send(Outgoing::Subscribe(subject, topics.to_vec())).await.map_err(gone)
+    }
+
+    async fn unsubscribe(&self, topics: &[String]) -> Result<(), SourceError> {
+        self.outgoing.send(Outgoing::Unsubscribe(topics.to_vec())).await.map_err(gone)
     }
 
     async fn acknowledge(&self, packet: Packet) -> Result<(), SourceError> {

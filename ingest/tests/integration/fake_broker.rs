@@ -9,6 +9,7 @@ use crate::harness::PATIENCE;
 
 pub(crate) const PUBACK: u8 = 0x40;
 pub(crate) const SUBSCRIBE: u8 = 0x82;
+pub(crate) const UNSUBSCRIBE: u8 = 0xa2;
 pub(crate) const PINGREQ: u8 = 0xc0;
 pub(crate) const DISCONNECT: u8 = 0xe0;
 /// In MQTT 5; what MQTT 3.1.1 says in its place is sent there.
@@ -139,6 +140,38 @@ impl Connection {
             (_, code) => code,
         }));
         let mut packet = vec![0x90, u8::try_from(body.len()).unwrap()];
+        packet.extend(body);
+        self.send(&packet).await;
+    }
+
+    /// The next packet, which takes topics back: its id and they.
+    pub(crate) async fn unsubscribe(&mut self) -> (u16, Vec<String>) {
+        let Packet { head, body } = self.packet().await.expect("an UNSUBSCRIBE");
+        assert_eq!(head, UNSUBSCRIBE);
+        let mut rest = match self.protocol {
+            MqttProtocol::V5 => {
+                assert_eq!(body[2], 0, "no properties");
+                &body[3..]
+            }
+            MqttProtocol::V311 => &body[2..],
+        };
+        let mut filters = Vec::new();
+        while !rest.is_empty() {
+            let length = usize::from(u16::from_be_bytes([rest[0], rest[1]]));
+            filters.push(String::from_utf8(rest[2..2 + length].to_vec()).unwrap());
+            rest = &rest[2 + length..];
+        }
+        (u16::from_be_bytes([body[0], body[1]]), filters)
+    }
+
+    /// Answers that, in MQTT 5 with a reason for each topic.
+    pub(crate) async fn unsuback(&mut self, id: u16, codes: &[u8]) {
+        let mut body = id.to_be_bytes().to_vec();
+        if self.protocol == MqttProtocol::V5 {
+            body.push(0);
+            body.extend(codes);
+        }
+        let mut packet = vec![0xb0, u8::try_from(body.len()).unwrap()];
         packet.extend(body);
         self.send(&packet).await;
     }

@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use meterlake_config::payload_map::PayloadMap;
 use meterlake_config::{DeviceRate, MqttBroker, MqttProtocol, Takeover};
-use meterlake_ingest::decode::SharedBirths;
 use meterlake_ingest::mqtt::source::MqttSource;
-use meterlake_ingest::mqtt::{self, Limits, MqttStats, WireSource};
+use meterlake_ingest::mqtt::{self, Limits, Memory, MqttStats, WireSource};
 use meterlake_ingest::{Delivery, IngestError};
 use meterlake_model::{Commodity, MeterDirectory, MeterEntry, MeterId, Zone};
 use tokio::sync::{mpsc, watch};
@@ -70,21 +69,21 @@ pub(crate) fn collect(broker: MqttBroker) -> Collector {
     collect_from::<WireSource>(broker, Limits::default())
 }
 
-/// With what is known of the broker's Sparkplug edge nodes.
-pub(crate) fn collect_with(broker: MqttBroker, births: SharedBirths) -> Collector {
-    start::<WireSource>(broker, Limits::default(), births)
+/// With what is known of the broker.
+pub(crate) fn collect_with(broker: MqttBroker, memory: Memory) -> Collector {
+    start::<WireSource>(broker, Limits::default(), memory)
 }
 
 pub(crate) fn collect_from<S: MqttSource>(broker: MqttBroker, limits: Limits) -> Collector {
-    start::<S>(broker, limits, SharedBirths::default())
+    start::<S>(broker, limits, Memory::default())
 }
 
-fn start<S: MqttSource>(broker: MqttBroker, limits: Limits, births: SharedBirths) -> Collector {
+fn start<S: MqttSource>(broker: MqttBroker, limits: Limits, memory: Memory) -> Collector {
     let (out, deliveries) = mpsc::channel(4);
     let (_, directory) = watch::channel(Arc::new(directory()));
     let stats = Arc::new(MqttStats::default());
     let stop = CancellationToken::new();
-    let run = mqtt::collect_from::<S>(broker, limits, directory, births, out, Arc::clone(&stats), stop.clone());
+    let run = mqtt::collect_from::<S>(broker, limits, directory, memory, out, Arc::clone(&stats), stop.clone());
     Collector { deliveries, stats, stop, handle: tokio::spawn(run) }
 }
 

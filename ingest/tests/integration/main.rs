@@ -16,4 +16,5 @@ mod receipts;
 mod sessions;
 mod sparkplug;
 mod tls;
+mod unsubscribing;
 mod watchdogs;

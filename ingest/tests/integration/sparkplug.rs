@@ -7,6 +7,7 @@ use std::sync::Arc;
 use meterlake_config::MqttBroker;
 use meterlake_config::payload_map::PayloadMap;
 use meterlake_ingest::decode::{BirthCounts, Births, Decoder, SharedBirths};
+use meterlake_ingest::mqtt::Memory;
 use meterlake_model::{Channel, DeadReason, RawMessage, ReadingBatch};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
@@ -67,7 +68,7 @@ fn listening(port: u16) -> MqttBroker {
 
 impl Host {
     async fn start(port: u16, births: SharedBirths) -> Self {
-        let mut collector = collect_with(listening(port), Arc::clone(&births));
+        let mut collector = collect_with(listening(port), Memory { births: Arc::clone(&births), ..Memory::default() });
         collector.connected().await;
         Self { collector, births }
     }

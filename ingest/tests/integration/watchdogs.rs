@@ -105,6 +105,9 @@ impl MqttSender for Mute {
     async fn subscribe(&self, _: Subject, _: &[String]) -> Result<(), SourceError> {
         Ok(())
     }
+    async fn unsubscribe(&self, _: &[String]) -> Result<(), SourceError> {
+        Ok(())
+    }
     async fn acknowledge(&self, _: Packet) -> Result<(), SourceError> {
         Ok(())
     }

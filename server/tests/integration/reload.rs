@@ -221,6 +221,63 @@ async fn a_reload_of_a_listener_leaves_its_other_links_their_connections() {
     site.stop(collector);
 }
 
+/// A broker table with these topics.
+fn subscribed(mosquitto: &Mosquitto, topics: &[&str]) -> String {
+    broker_table(mosquitto.address, &topics.join("\", \""), "meterlake-json")
+}
+
+/// Publishes every message of a small fleet below a topic that does not begin as ours do.
+async fn publish_all(mosquitto: &Mosquitto, simulation: &Arc<Simulation>, client: &str) -> u64 {
+    let options = PublisherOptions::new("127.0.0.1", mosquitto.address.port(), client);
+    let history = History::new(Arc::clone(simulation), MessageForm::Singles);
+    let sent = Publisher::new(options).publish(stream::iter(history)).await.unwrap();
+    assert_eq!(sent.acknowledged, sent.messages);
+    sent.messages
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_a_reload_or_a_restart_takes_out_is_taken_back_from_the_session() {
+    if !peers::asked_for() {
+        return;
+    }
+    const ALL: &str = "meterlake/v1/+/readings";
+    let (mosquitto, simulation) = (Mosquitto::start(), fleet());
+    let site = Site::new(&subscribed(&mosquitto, &[ALL, "$share/yard/other/+/readings", "kept/+/readings"]));
+    site.import(&simulation.registry().unwrap());
+    let collector = site.collect();
+    let messages = publish_all(&mosquitto, &simulation, "first").await;
+    let figure = |collector: &Process, name: &str| {
+        let report = site.report(collector)?;
+        report.brokers[0].1.iter().find(|(figure, _)| figure == name).map(|(_, value)| *value)
+    };
+    until("all messages", PATIENCE, || (figure(&collector, "messages")? == messages).then_some(()));
+
+    // A reload: what is published from then on is nobody's.
+    site.configure(&subscribed(&mosquitto, &["$share/yard/other/+/readings", "kept/+/readings"]));
+    assert_eq!(site.tell(&["reload"]).trim_end(), "exchanged broker yard; left 0 untouched");
+    until("the broker's word", PATIENCE, || collector.log().contains("unsubscribed").then_some(()));
+    publish_all(&mosquitto, &simulation, "second").await;
+
+    // A restart with fewer topics, too.
+    site.stop(collector);
+    site.configure(&subscribed(&mosquitto, &["kept/+/readings"]));
+    let collector = site.collect();
+    until("the broker's word", PATIENCE, || (collector.log().matches("unsubscribed").count() == 2).then_some(()));
+    publish_all(&mosquitto, &simulation, "third").await;
+    site.stop(collector);
+    publish_all(&mosquitto, &simulation, "fourth").await;
+
+    // All topics again: had the session gone on with any of them, its messages would come first.
+    site.configure(&subscribed(&mosquitto, &[ALL, "kept/+/readings"]));
+    let collector = site.collect();
+    let again = publish_all(&mosquitto, &simulation, "fifth").await;
+    until("all messages", PATIENCE, || (figure(&collector, "messages")? >= again).then_some(()));
+    assert_eq!(figure(&collector, "messages"), Some(again), "none waited at the broker");
+    assert_eq!(figure(&collector, "sessions_lost"), Some(0));
+    assert_eq!(site.number("SELECT count(*) FROM dead_letters"), 0);
+    site.stop(collector);
+}
+
 #[test]
 fn without_a_collector_there_is_nothing_to_reload() {
     let site = Site::new("");

@@ -13,6 +13,8 @@ pub(super) enum Incoming {
     Welcome(Session, u16),
     Message(Message),
     Subscribed(u16, Vec<Result<u8, String>>),
+    /// For each topic; `None` where the answer is for all.
+    Unsubscribed(u16, Option<Vec<Result<(), String>>>),
     /// The answer to a message of our own.
     Published(u16, Result<(), String>),
     /// To be answered by [`Outgoing::Complete`].
@@ -23,6 +25,7 @@ pub(super) enum Incoming {
 /// What we say once we are connected.
 pub(super) enum Outgoing {
     Subscribe(Subject, Vec<String>),
+    Unsubscribe(Vec<String>),
     Acknowledge(Packet),
     /// The last word on a message of QoS 2.
     Complete(u16),
@@ -43,6 +46,9 @@ pub(super) const fn id_of(subject: Subject) -> u16 {
         Subject::BrokerStats => 2,
     }
 }
+
+/// The packet id of the request to take topics back.
+pub(super) const UNSUBSCRIPTION: u16 = 3;
 
 /// The other way round.
 pub(super) const fn subject_of(id: u16) -> Option<Subject> {

@@ -121,7 +121,7 @@ impl Head {
 }
 
 /// A number of one to four digits to the base of 128, the lowest first, and how many digits it has.
-fn number(bytes: &[u8]) -> Result<Option<(usize, usize)>, SourceError> {
+pub(super) fn number(bytes: &[u8]) -> Result<Option<(usize, usize)>, SourceError> {
     let mut value = 0;
     for (at, byte) in bytes.iter().take(4).enumerate() {
         value |= usize::from(byte & 0x7f) << (7 * at);

@@ -6,11 +6,11 @@ use meterlake_config::MqttBroker;
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v4::{
     Connect, ConnectReturnCode, Packet as Wire, PubAck, PubComp, PubRec, Publish, Subscribe, SubscribeFilter,
-    SubscribeReasonCode,
+    SubscribeReasonCode, Unsubscribe,
 };
 
 use super::super::source::{Packet, Quality, Session, SourceError};
-use super::packet::{Incoming, Outgoing, id_of, no_mqtt, quality_of, words};
+use super::packet::{Incoming, Outgoing, UNSUBSCRIPTION, id_of, no_mqtt, quality_of, words};
 
 pub(super) fn greet(broker: &MqttBroker, bytes: &mut BytesMut) -> Result<(), String> {
     let mut connect = Connect::new(broker.client_id.as_str());
@@ -30,6 +30,7 @@ pub(super) fn read(packet: &mut BytesMut, broker: &MqttBroker) -> Result<Incomin
         }
         Wire::ConnAck(answer) => return Err(why(answer.code)),
         Wire::SubAck(answer) => Incoming::Subscribed(answer.pkid, answer.return_codes.iter().map(granted).collect()),
+        Wire::UnsubAck(answer) => Incoming::Unsubscribed(answer.pkid, None),
         Wire::PubAck(answer) => Incoming::Published(answer.pkid, Ok(())),
         Wire::PubRel(release) => Incoming::Release(release.pkid),
         _ => Incoming::Other,
@@ -48,6 +49,7 @@ pub(super) fn write(outgoing: Outgoing, bytes: &mut BytesMut) -> Result<(), Stri
             subscribe.pkid = id_of(subject);
             Wire::Subscribe(subscribe)
         }
+        Outgoing::Unsubscribe(topics) => Wire::Unsubscribe(Unsubscribe { pkid: UNSUBSCRIPTION, topics }),
         Outgoing::Acknowledge(Packet { id, exactly_once: false }) => Wire::PubAck(PubAck::new(id)),
         Outgoing::Acknowledge(Packet { id, exactly_once: true }) => Wire::PubRec(PubRec::new(id)),
         Outgoing::Complete(id) => Wire::PubComp(PubComp::new(id)),

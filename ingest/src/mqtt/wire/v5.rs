@@ -8,17 +8,20 @@ use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
     ConnAck, Connect, ConnectProperties, ConnectReturnCode, Disconnect, DisconnectReasonCode, Filter, Login,
     Packet as Wire, PingReq, PubAck, PubAckReason, PubComp, PubRec, Publish, RetainForwardRule, Subscribe,
-    SubscribeReasonCode,
+    SubscribeReasonCode, Unsubscribe,
 };
 
 use super::super::source::{Packet, Quality, Session, SourceError, Subject};
-use super::packet::{Incoming, Outgoing, id_of, no_mqtt, quality_of, words};
+use super::packet::{Incoming, Outgoing, UNSUBSCRIPTION, id_of, no_mqtt, quality_of, words};
+use super::reader::number;
 
 /// The largest packet of MQTT. A smaller limit would make a broker drop larger messages as if they had been sent, so it
 /// is not announced; what is too large for us becomes a dead letter.
 const MAX_PACKET: u32 = 268_435_460;
 /// First byte of a farewell.
 const DISCONNECT: u8 = 0xe0;
+/// First byte of the answer to topics that were taken back.
+const UNSUBACK: u8 = 0xb0;
 
 pub(super) fn greet(broker: &MqttBroker, bytes: &mut BytesMut) -> Result<(), String> {
     let mut properties = ConnectProperties::new();
@@ -43,6 +46,9 @@ pub(super) fn read(packet: &mut BytesMut, broker: &MqttBroker) -> Result<Incomin
     if let Some(error) = farewell(packet) {
         return Err(error);
     }
+    if let Some(body) = body_of(packet, UNSUBACK) {
+        return unsubscribed(body);
+    }
     Ok(match Wire::read(packet, None).map_err(|error| no_mqtt(&error))? {
         Wire::ConnAck(answer) if answer.code == ConnectReturnCode::Success => {
             let allowed = answer.properties.as_ref().and_then(|properties| properties.receive_max);
@@ -64,13 +70,45 @@ pub(super) fn read(packet: &mut BytesMut, broker: &MqttBroker) -> Result<Incomin
 
 /// The broker's farewell. The codec wants properties behind the reason, which mosquitto leaves out as it may (3.14.2.2.1).
 fn farewell(packet: &[u8]) -> Option<SourceError> {
-    let rest = packet.strip_prefix(&[DISCONNECT])?;
-    let body = rest.iter().position(|digit| digit & 0x80 == 0).map_or(&[][..], |last| &rest[last + 1..]);
+    let body = body_of(packet, DISCONNECT)?;
     let reason = body.first().copied().unwrap_or_default();
     Some(match DisconnectReasonCode::try_from(reason) {
         Ok(DisconnectReasonCode::SessionTakenOver) => SourceError::TakenOver,
         Ok(reason) => SourceError::Lost(format!("the broker took leave: {}", words(&format!("{reason:?}")))),
         Err(_) => SourceError::Lost(format!("the broker took leave for the unknown reason {reason:#04x}")),
+    })
+}
+
+/// What follows the head of a packet that begins with this byte.
+fn body_of(packet: &[u8], first: u8) -> Option<&[u8]> {
+    let rest = packet.strip_prefix(&[first])?;
+    Some(rest.iter().position(|digit| digit & 0x80 == 0).map_or(&[][..], |last| &rest[last + 1..]))
+}
+
+/// The answer to topics that were taken back. The codec refuses reasons that it does not know: the connection would end, and
+/// the same be asked on the next.
+fn unsubscribed(body: &[u8]) -> Result<Incoming, SourceError> {
+    let torn = || no_mqtt(&"an answer that ends before its reasons");
+    let [high, low, rest @ ..] = body else { return Err(torn()) };
+    let (properties, digits) = number(rest)?.ok_or_else(torn)?;
+    let reasons = rest.get(digits + properties..).ok_or_else(torn)?;
+    Ok(Incoming::Unsubscribed(
+        u16::from_be_bytes([*high, *low]),
+        Some(reasons.iter().map(|reason| gone(*reason)).collect()),
+    ))
+}
+
+/// Whether a topic is gone, or why not (3.11.3).
+fn gone(reason: u8) -> Result<(), String> {
+    Err(match reason {
+        // Success, or there was no such subscription.
+        0x00 | 0x11 => return Ok(()),
+        0x80 => "unspecified error".to_owned(),
+        0x83 => "implementation specific error".to_owned(),
+        0x87 => "not authorized".to_owned(),
+        0x8f => "topic filter invalid".to_owned(),
+        0x91 => "packet identifier in use".to_owned(),
+        unknown => format!("the unknown reason {unknown:#04x}"),
     })
 }
 
@@ -81,6 +119,9 @@ pub(super) fn write(outgoing: Outgoing, bytes: &mut BytesMut) -> Result<(), Stri
             let mut subscribe = Subscribe::new_many(filters, None);
             subscribe.pkid = id_of(subject);
             Wire::Subscribe(subscribe)
+        }
+        Outgoing::Unsubscribe(filters) => {
+            Wire::Unsubscribe(Unsubscribe { pkid: UNSUBSCRIPTION, filters, properties: None })
         }
         Outgoing::Acknowledge(Packet { id, exactly_once: false }) => Wire::PubAck(PubAck::new(id, None)),
         Outgoing::Acknowledge(Packet { id, exactly_once: true }) => Wire::PubRec(PubRec::new(id, None)),
@@ -171,6 +212,31 @@ mod tests {
             (&[0xd0, 0], None),
         ] {
             assert_eq!(farewell(packet), expected, "{packet:?}");
+        }
+    }
+
+    #[test]
+    fn what_became_of_topics_that_were_taken_back_is_read_whatever_the_reasons() {
+        for (packet, expected) in [
+            (&[0xb0, 4, 0, 3, 0, 0][..], Some(vec![Ok(())])),
+            (
+                &[0xb0, 6, 0, 3, 0, 0x11, 0x87, 0xc5],
+                Some(vec![Ok(()), Err("not authorized"), Err("the unknown reason 0xc5")]),
+            ),
+            // A reason in words among the properties.
+            (&[0xb0, 9, 0, 3, 5, 0x1f, 0, 2, b'n', b'o', 0], Some(vec![Ok(())])),
+            (&[0xb0, 3, 0, 3, 0], Some(vec![])),
+            (&[0xb0, 3, 0, 3, 7], None),
+            (&[0xb0, 1, 0], None),
+        ] {
+            let read = unsubscribed(body_of(packet, UNSUBACK).unwrap());
+            let expected =
+                expected.map(|all| all.into_iter().map(|gone| gone.map_err(str::to_owned)).collect::<Vec<_>>());
+            match (read, expected) {
+                (Ok(Incoming::Unsubscribed(3, Some(read))), Some(expected)) => assert_eq!(read, expected, "{packet:?}"),
+                (Err(_), None) => {}
+                (read, _) => panic!("{packet:?} is {read:?}"),
+            }
         }
     }
 
