@@ -9,6 +9,7 @@ pub mod billing;
 pub mod completeness;
 pub mod desk;
 pub mod determinants;
+pub mod exports;
 pub mod jobs;
 pub mod profiles;
 mod rules;
