@@ -17,6 +17,7 @@ mod alerts;
 pub(crate) mod billing;
 mod completeness;
 mod derive;
+pub(crate) mod determinants;
 mod groups;
 pub(crate) mod profiles;
 mod run;

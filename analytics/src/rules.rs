@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 
 use meterlake_model::CivilDay;
+use meterlake_model::calendar::Calendars;
+use meterlake_model::determinant::Determinant;
 use sha2::{Digest, Sha256};
 
 use crate::alerts::hex;
@@ -30,6 +32,10 @@ pub struct Rules {
     pub completeness: CompletenessRules,
     /// Days that count as a Sunday.
     pub holidays: BTreeSet<CivilDay>,
+    /// Tariff calendars by name.
+    pub calendars: Calendars,
+    /// What bills need besides reads.
+    pub determinants: Vec<Determinant>,
 }
 
 impl Rules {
@@ -37,5 +43,10 @@ impl Rules {
     pub fn hash(&self) -> String {
         // The derived text names every field with its value, in a fixed order.
         hex(&Sha256::digest(format!("{self:?}"))[..8])
+    }
+
+    /// As [`Self::hash`], of what usage follows from: a new tariff or alert limit is none of it.
+    pub fn usage_hash(&self) -> String {
+        hex(&Sha256::digest(format!("{:?} {:?}", self.usage, self.holidays))[..8])
     }
 }

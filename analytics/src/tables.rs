@@ -200,6 +200,33 @@ pub fn billing_reads() -> TableSpec {
     spec("billing_reads", fields, &[MONTH, BUCKET], &["usage_point_id", "channel", "start"])
 }
 
+/// What a bill needs of one usage point and cycle besides its reads: one row a part of a configured determinant. The key
+/// of an item is (usage_point_id, determinant, part, first_day). `value` is null where it is not known; `held` says whether a
+/// note speaks against a bill. `at_start` and `at_end` are of a window or slot within the cycle.
+pub fn billing_determinants() -> TableSpec {
+    let fields = vec![
+        text("usage_point_id"),
+        text("determinant"),
+        text("part"),
+        text("kind"),
+        required("first_day", DataType::Date32),
+        required("last_day", DataType::Date32),
+        time("start"),
+        time("end"),
+        maybe("value", AMOUNT),
+        text("unit"),
+        text("quality"),
+        required("estimated_share_ppm", DataType::Int64),
+        maybe("at_start", instant()),
+        maybe("at_end", instant()),
+        required("held", DataType::Boolean),
+        text("notes"),
+        text(MONTH),
+        required(BUCKET, DataType::Int32),
+    ];
+    spec("billing_determinants", fields, &[MONTH, BUCKET], &["usage_point_id", "determinant", "part", "start"])
+}
+
 /// One alert as far as the machine knows it; people's steps are in [`alert_events`].
 pub fn alerts() -> TableSpec {
     let fields = vec![
@@ -343,7 +370,7 @@ pub fn job_runs() -> TableSpec {
 }
 
 /// All tables of this crate.
-pub fn all() -> [TableSpec; 12] {
+pub fn all() -> [TableSpec; 13] {
     [
         usage_spans(),
         usage_days(),
@@ -352,6 +379,7 @@ pub fn all() -> [TableSpec; 12] {
         findings(),
         billing_runs(),
         billing_reads(),
+        billing_determinants(),
         alerts(),
         alert_events(),
         profiles(),

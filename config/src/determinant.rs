@@ -56,6 +56,9 @@ fn determinant(s: &mut Section<'_>, calendars: &Calendars) -> Option<Determinant
     let mode = round.choice("mode", &modes).unwrap_or(RoundMode::HalfEven);
     let kind = kinds::read(s, calendars);
     let (id, kind) = (id?, kind?);
+    if matches!(kind, Kind::Unmetered { .. }) && points.is_empty() && classes.is_empty() {
+        s.refuse("points", "is missing: say whose it is, by `points` or `classes`");
+    }
     Some(Determinant { id, scope: Scope { points, classes }, kind, round: Rounding { digits, mode } })
 }
 

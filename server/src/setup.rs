@@ -110,6 +110,8 @@ pub fn rules(config: &Config) -> Rules {
             common_min_meters: u32::from(config.completeness.common_cause_min_meters),
         },
         holidays: config.jobs.holidays.clone(),
+        calendars: config.calendars.clone(),
+        determinants: config.determinants.clone(),
     }
 }
 

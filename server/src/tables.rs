@@ -17,6 +17,7 @@ const ABOUT: &[(&str, &str)] = &[
     ("alert_events", "each step of an alert's life, the machine's and people's"),
     ("alerts", "alerts as the machine knows them"),
     ("billing_corrections", "what late readings change of reads that were billed"),
+    ("billing_determinants", "tariff buckets, demands, tiers and what else is configured, by usage point and cycle"),
     ("billing_reads", "determinants of one usage point, channel and cycle"),
     ("billing_runs", "totals of a billing run by channel"),
     ("commits", "when commits were made that the logs no longer tell of"),

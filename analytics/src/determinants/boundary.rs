@@ -51,7 +51,7 @@ pub fn use_of(channel: Channel, read: &BillingRead, rounding: Rounding) -> Figur
 }
 
 /// What a cycle's use is known to be: nothing where a part of it is not known.
-pub(super) fn known_use(read: &BillingRead) -> Option<Amount> {
+pub fn known_use(read: &BillingRead) -> Option<Amount> {
     let unknown = |code: &str| ["missing", "nothing", "backward", "wrap"].contains(&code);
     let open = read.reasons.iter().any(|reason| reason.holds && unknown(reason.code));
     read.use_amount.filter(|_| !open)

@@ -26,6 +26,13 @@ pub(super) fn pieces(cycle: &Cycle<'_>, slots: &Slots<'_>, calendar: &Calendar) 
     let spans = cycle.of(slots.spans);
     let mut pieces = Vec::with_capacity(spans.len());
     for span in spans {
+        let first = walk.at(span.start);
+        if first.end >= span.end {
+            let (start, end, value) = (span.start, span.end, span.value);
+            let (quality, method, bucket) = (span.quality, span.method, first.bucket);
+            pieces.push(Piece { start, end, value, quality, method, bucket, cut: false });
+            continue;
+        }
         let slices: Vec<_> = walk.between(span.start, span.end).collect();
         // Neighbours of one bucket, at midnight or a change of the clock, are no border.
         let mut parts: Vec<(Timestamp, Timestamp, Option<Bucket>)> = Vec::with_capacity(1);

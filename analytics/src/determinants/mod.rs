@@ -25,7 +25,7 @@ use meterlake_model::{Amount, Channel, CivilDay, Quality, Timestamp, UsagePointI
 
 use crate::usage::Span;
 
-pub use boundary::{boundary, use_of};
+pub use boundary::{boundary, known_use, use_of};
 pub use bucket::{by_bucket, by_register};
 pub use coincident::{Together, share_in};
 pub use curve::curve;
@@ -96,7 +96,7 @@ pub struct Figure {
 
 impl Figure {
     /// A figure without a value.
-    fn unknown(part: impl Into<String>, unit: impl Into<String>, note: Note) -> Self {
+    pub(crate) fn unknown(part: impl Into<String>, unit: impl Into<String>, note: Note) -> Self {
         Self {
             part: part.into(),
             value: None,
@@ -121,7 +121,7 @@ pub struct Note {
 }
 
 impl Note {
-    fn new(code: &'static str, holds: bool, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(code: &'static str, holds: bool, detail: impl Into<String>) -> Self {
         Self { code, holds, detail: detail.into() }
     }
 }

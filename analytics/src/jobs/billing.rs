@@ -34,6 +34,8 @@ pub(crate) struct ReadRow<'a> {
     /// The day after the last.
     pub(crate) end_day: CivilDay,
     pub(crate) read: BillingRead,
+    /// How many findings touch the cycle.
+    pub(crate) findings: usize,
 }
 
 /// A row of `billing_runs`.
@@ -53,6 +55,10 @@ pub(super) async fn derive(run: &Run<'_>) -> Result<Output, JobError> {
     run.needs("findings", Job::Usage, &mut output)?;
     let rows = reads(run, DAYS, &mut output).await?;
     write(run, &mut output, &rows).await?;
+    super::determinants::derive(run, &rows, &mut output).await?;
+    if let Some(figures) = output.tables.get(tables::billing_determinants().name) {
+        output.summary.push_str(&format!("; {figures} figures of determinants"));
+    }
     Ok(output)
 }
 
@@ -70,7 +76,7 @@ pub async fn billing_reads_of_spans(lake: &Lake, options: &JobOptions) -> Result
     batches.collect::<Result<_, _>>().map_err(|e| run.failed(e.into()))
 }
 
-type Reads<'a> = BTreeMap<String, Vec<ReadRow<'a>>>;
+pub(super) type Reads<'a> = BTreeMap<String, Vec<ReadRow<'a>>>;
 
 /// The reads of the civil months that the asked days touch, by run, out of a query for days.
 async fn reads<'a>(run: &'a Run<'_>, days: &str, output: &mut Output) -> Result<Reads<'a>, JobError> {
@@ -124,7 +130,8 @@ async fn reads<'a>(run: &'a Run<'_>, days: &str, output: &mut Output) -> Result<
                 }
                 let key = period_key(*month);
                 let read = read_cycle(&cycle, &run.rules.billing);
-                let row = ReadRow { run: key.clone(), point, channel, first_day, end_day, read };
+                let touching = findings.iter().filter(|f| f.start < read.end && f.end >= read.start).count();
+                let row = ReadRow { run: key.clone(), point, channel, first_day, end_day, read, findings: touching };
                 rows.entry(key).or_default().push(row);
             }
         }
@@ -139,7 +146,7 @@ fn with_channel<'a>(installations: &[&'a Installation], channel: Channel) -> imp
 }
 
 /// The cycle whose last day is in the month: from the billing day up to the next one.
-fn cycle_ending_in(month: CivilDay, billing_day: u8) -> (CivilDay, CivilDay) {
+pub(super) fn cycle_ending_in(month: CivilDay, billing_day: u8) -> (CivilDay, CivilDay) {
     let day = i32::from(billing_day.clamp(1, 28));
     // A cycle from the first of the month on ends with it; any other ends in the month after it began.
     let end = if day == 1 { month.plus_months(1) } else { month.plus_days(day - 1) };

@@ -75,6 +75,7 @@ impl<'a> Run<'a> {
         let read = ReadOptions {
             commit_seq: Some(commit_seq),
             planners: vec![Arc::new(UsageDerivePlanner)],
+            calendars: Arc::new(options.rules.calendars.clone()),
             ..ReadOptions::default()
         };
         let session = lake.open_session(read).await?;

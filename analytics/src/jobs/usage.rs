@@ -197,7 +197,7 @@ fn rows_of(children: Vec<&Arc<dyn ExecutionPlan>>) -> u64 {
 }
 
 /// From a last gasp to the restoration after it, by meter.
-async fn outages(run: &Run<'_>, output: &mut Output) -> Result<Outages, JobError> {
+pub(super) async fn outages(run: &Run<'_>, output: &mut Output) -> Result<Outages, JobError> {
     let mut outages = Outages::new();
     if run.reads("meter_events", output).is_none() {
         return Ok(outages);

@@ -20,7 +20,9 @@ use crate::alerts::{Alert, EvidenceRow};
 use crate::billing::{BoundaryRead, CyclePart, ReadState, Reason};
 use crate::completeness::cause::Evidence;
 use crate::completeness::{MeterDay, clock};
+use crate::determinants::Note;
 use crate::jobs::billing::{ReadRow, RunTotals};
+use crate::jobs::determinants::FigureRow;
 use crate::jobs::profiles::{ProfileRow, period_key};
 use crate::profiles::KeyFigures;
 
@@ -274,6 +276,35 @@ fn parts(parts: &[CyclePart]) -> String {
             "use_amount": p.use_amount.to_string()})
     };
     serde_json::Value::Array(parts.iter().map(part).collect()).to_string()
+}
+
+/// Rows of `billing_determinants`.
+pub(crate) fn billing_determinants(rows: &[FigureRow<'_>]) -> Rows {
+    let figures = || rows.iter().map(|r| &r.figure);
+    let mut c = Columns::default();
+    c.text("usage_point_id", rows.iter().map(|r| r.point));
+    c.text("determinant", rows.iter().map(|r| &r.determinant.id));
+    c.text("part", figures().map(|f| &f.part));
+    c.text("kind", rows.iter().map(|r| r.determinant.kind.as_str()));
+    c.day("first_day", rows.iter().map(|r| r.first_day));
+    c.day("last_day", rows.iter().map(|r| r.end_day.plus_days(-1)));
+    c.time("start", rows.iter().map(|r| Some(r.start)));
+    c.time("end", rows.iter().map(|r| Some(r.end)));
+    c.amount("value", figures().map(|f| f.value));
+    c.text("unit", figures().map(|f| &f.unit));
+    c.text("quality", figures().map(|f| f.quality.as_str()));
+    c.long("estimated_share_ppm", figures().map(|f| f.estimated_ppm));
+    c.time("at_start", figures().map(|f| f.at.map(|(start, _)| start)));
+    c.time("at_end", figures().map(|f| f.at.map(|(_, end)| end)));
+    c.flag("held", figures().map(|f| f.value.is_none() || f.notes.iter().any(|note| note.holds)));
+    c.text("notes", figures().map(|f| notes(&f.notes)));
+    c.batch(&super::billing_determinants())
+}
+
+/// Notes as a JSON list.
+fn notes(notes: &[Note]) -> String {
+    let note = |n: &Note| json!({"code": n.code, "holds": n.holds, "detail": n.detail});
+    serde_json::Value::Array(notes.iter().map(note).collect()).to_string()
 }
 
 /// Rows of `billing_runs`.

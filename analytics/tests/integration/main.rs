@@ -6,6 +6,7 @@
 mod alerts;
 mod billing;
 mod completeness;
+mod determinants;
 mod fixture;
 mod incremental;
 mod perth;

@@ -7,7 +7,7 @@ use crate::document::Section;
 use crate::quantity::{DAY, parse_duration};
 
 /// So long unless the file says otherwise: ten years for what bills stand on, 400 days for messages as they came.
-const DEFAULTS: [(&str, Duration); 16] = [
+const DEFAULTS: [(&str, Duration); 17] = [
     ("electricity_readings", TEN_YEARS),
     ("water_readings", TEN_YEARS),
     ("meter_events", TEN_YEARS),
@@ -19,6 +19,7 @@ const DEFAULTS: [(&str, Duration); 16] = [
     ("findings", TEN_YEARS),
     ("billing_runs", TEN_YEARS),
     ("billing_reads", TEN_YEARS),
+    ("billing_determinants", TEN_YEARS),
     ("alerts", TEN_YEARS),
     ("alert_events", TEN_YEARS),
     ("profiles", THREE_YEARS),

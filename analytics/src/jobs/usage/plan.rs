@@ -303,8 +303,12 @@ type Seeded = (usize, Vec<(Channel, Anchor)>, Option<Timestamp>);
 
 /// Hash of all but the readings that the rows depend on.
 fn basis(run: &Run<'_>, buckets: u16) -> String {
-    let text =
-        format!("{}|{}|{}|{DERIVATION}|{buckets}", run.registry.revision, run.rules.hash(), super::super::run::PROGRAM);
+    let text = format!(
+        "{}|{}|{}|{DERIVATION}|{buckets}",
+        run.registry.revision,
+        run.rules.usage_hash(),
+        super::super::run::PROGRAM
+    );
     hex(&Sha256::digest(text)[..12])
 }
 
