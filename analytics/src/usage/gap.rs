@@ -6,7 +6,7 @@ use meterlake_model::{Method, Quality, Timestamp};
 
 use super::grid::Grid;
 use super::history::DayNumber;
-use super::reconcile::share;
+use super::reconcile::{share, spread};
 use super::register::{Register, scale};
 use super::sink::Sink;
 
@@ -157,11 +157,25 @@ impl Fills<'_, '_> {
     }
 }
 
-/// Gives each piece its share of `steps` by its weight.
+/// Gives each piece its share of `steps` by its weight. Days come first: the register at a midnight is where the weight up
+/// to it says, whatever lies before and behind, and the slots of a day share what is left to it. So the steps that are left
+/// over from slots do not gather in the first days of a long gap.
 pub(super) fn distribute(pieces: &mut [Piece], steps: i64) {
-    let weights: Vec<i128> = pieces.iter().map(|p| p.weight).collect();
+    let ends: Vec<usize> = (1..=pieces.len()).filter(|end| *end == pieces.len() || pieces[*end - 1].midnight).collect();
+    let (mut weights, mut days) = (Vec::with_capacity(ends.len()), Vec::with_capacity(ends.len()));
+    let mut from = 0;
+    for end in &ends {
+        weights.push(pieces[from..*end].iter().map(|p| p.weight).sum());
+        from = *end;
+    }
+    spread(steps, &weights, &mut days);
     let mut shares = Vec::with_capacity(pieces.len());
-    share(steps, &weights, &mut shares);
+    from = 0;
+    for (end, steps) in ends.into_iter().zip(days) {
+        let weights: Vec<i128> = pieces[from..end].iter().map(|p| p.weight).collect();
+        share(steps, &weights, &mut shares);
+        from = end;
+    }
     for (piece, steps) in pieces.iter_mut().zip(shares) {
         piece.steps = steps;
     }

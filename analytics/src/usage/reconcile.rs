@@ -131,6 +131,26 @@ pub(crate) fn share(total: i64, weights: &[i128], out: &mut Vec<i64>) {
     }
 }
 
+/// Shares `total` (not negative) by `weights` (not negative) so that each running sum is the total's share of the running
+/// weight, half a unit up: where a border lies does not depend on how finely its two sides are cut. Evenly where all weights
+/// are zero. Appends to `out` one share a weight.
+pub(super) fn spread(total: i64, weights: &[i128], out: &mut Vec<i64>) {
+    let sum: i128 = weights.iter().sum();
+    let even = sum == 0;
+    // Coarser weights where a product would not fit: the shares still add up.
+    let coarser = (128 - sum.leading_zeros() + 66 - total.leading_zeros()).saturating_sub(124);
+    let whole = if even { i128::try_from(weights.len()).unwrap_or(1).max(1) } else { (sum >> coarser).max(1) };
+    let (mut running, mut before) = (0_i128, 0_i64);
+    for weight in weights {
+        running += if even { 1 } else { *weight };
+        let part = if even { running } else { running >> coarser };
+        let upto = (2 * i128::from(total) * part + whole) / (2 * whole);
+        let upto = i64::try_from(upto).unwrap_or(total);
+        out.push(upto - before);
+        before = upto;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,6 +194,21 @@ mod tests {
     }
 
     #[test]
+    fn f03_a_border_in_a_long_gap_lies_by_elapsed_time() {
+        for (hours, expected) in [([744, 720], [152_459, 147_541]), ([743, 720], [152_358, 147_642])] {
+            let mut out = Vec::new();
+            spread(300_000, &hours.map(i128::from), &mut out);
+            assert_eq!(out, expected);
+        }
+        let mut out = Vec::new();
+        spread(i64::MAX, &[i128::from(u64::MAX) << 40, i128::from(u64::MAX) << 40], &mut out);
+        assert_eq!(out.iter().sum::<i64>(), i64::MAX);
+        out.clear();
+        spread(7, &[0, 0], &mut out);
+        assert_eq!(out, [4, 3]);
+    }
+
+    #[test]
     fn a_little_too_much_known_makes_the_unknown_zero() {
         check("50", &["50.4"], &["1", "2"], &["0", "0"], Closure::Within(amount("-0.4")));
     }
@@ -198,6 +233,19 @@ mod tests {
             prop_assert_eq!(out.iter().sum::<i64>(), total);
             for (a, b) in weights.iter().zip(&out).flat_map(|x| weights.iter().zip(&out).map(move |y| (x, y))) {
                 prop_assert!(a.0 <= b.0 || a.1 >= b.1, "a larger weight has no smaller share");
+            }
+        }
+
+        #[test]
+        fn a_border_lies_where_the_weight_before_it_says(total in 0_i64..1_000_000_000, weights in prop::collection::vec(0_i128..1_000_000, 2..40), at in 1_usize..39) {
+            let at = at.min(weights.len() - 1);
+            let (mut fine, mut coarse) = (Vec::new(), Vec::new());
+            spread(total, &weights, &mut fine);
+            spread(total, &[weights[..at].iter().sum(), weights[at..].iter().sum()], &mut coarse);
+            prop_assert_eq!(fine.iter().sum::<i64>(), total);
+            prop_assert!(fine.iter().all(|share| *share >= 0));
+            if weights.iter().any(|w| *w > 0) {
+                prop_assert_eq!(fine[..at].iter().sum::<i64>(), coarse[0], "however finely both sides are cut");
             }
         }
 

@@ -30,7 +30,7 @@ const NEAR_S: i64 = 10 * 86_400;
 /// A run follows what is touched so far back before the asked days. What lies before is derived when it is asked for.
 const FOLLOW_DAYS: i64 = 400;
 /// Raised when equal readings give other rows than before.
-const DERIVATION: u32 = 1;
+const DERIVATION: u32 = 2;
 
 /// Points whose walks are taken up together.
 pub(super) struct Group {
