@@ -23,7 +23,7 @@ pub(crate) mod profiles;
 mod run;
 mod usage;
 
-pub use billing::billing_reads_of_spans;
+pub use billing::{BillsAgain, billing_reads_of_spans, bills_again};
 pub use derive::{UsageDerive, UsageDeriveExec, UsageDerivePlanner};
 pub use usage::{explain_usage, forget_usage};
 
@@ -96,6 +96,11 @@ pub struct JobOptions {
     /// Whether months before the asked days are derived again, too, where readings that came since the last run touch
     /// them. Job `usage` alone knows of them; [`JobReport::first_day`] tells for the jobs behind it.
     pub follow: bool,
+    /// The day for which bills are made: what is missing at the end of a cycle whose deadline has passed is projected.
+    /// `None`: every deadline is still to come.
+    pub today: Option<CivilDay>,
+    /// Only what people did up to this event; `None`: all that is there at the start.
+    pub events: Option<i64>,
     /// The rules.
     pub rules: Rules,
 }
@@ -104,7 +109,16 @@ impl JobOptions {
     /// All readings that are there, the newest registry and the default rules, for the days from `from` up to the day
     /// before `to`.
     pub fn new(from: CivilDay, to: CivilDay) -> Self {
-        Self { from, to, commit_seq: None, registry_revision: None, follow: false, rules: Rules::default() }
+        Self {
+            from,
+            to,
+            commit_seq: None,
+            registry_revision: None,
+            follow: false,
+            today: None,
+            events: None,
+            rules: Rules::default(),
+        }
     }
 }
 

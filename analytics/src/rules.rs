@@ -12,7 +12,9 @@ use crate::alerts::leak::LeakRules;
 use crate::alerts::undervoltage::VoltageRules;
 use crate::billing::BillingRules;
 use crate::completeness::CompletenessRules;
+use crate::ledger::Materiality;
 use crate::profiles::ProfileRules;
+use crate::runs::{CycleCalendar, GateRules};
 use crate::usage::UsageRules;
 
 /// Everything that decides what a job makes of the same readings.
@@ -22,6 +24,12 @@ pub struct Rules {
     pub usage: UsageRules,
     /// When an estimate is too much of a bill.
     pub billing: BillingRules,
+    /// When a bill goes out, waits or is held.
+    pub gates: GateRules,
+    /// Which usage points are billed when.
+    pub cycles: CycleCalendar,
+    /// From which change on the billing system is told.
+    pub notices: Materiality,
     /// Customer leaks.
     pub leak: LeakRules,
     /// Undervoltage and phase loss.

@@ -194,6 +194,10 @@ pub fn billing_reads() -> TableSpec {
         text("state"),
         text("reasons"),
         text("parts"),
+        maybe("facts", DataType::Utf8),
+        maybe("basis", DataType::Utf8),
+        maybe("end_evidence", DataType::Utf8),
+        maybe("context", DataType::Utf8),
         text(MONTH),
         required(BUCKET, DataType::Int32),
     ];
@@ -225,6 +229,82 @@ pub fn billing_determinants() -> TableSpec {
         required(BUCKET, DataType::Int32),
     ];
     spec("billing_determinants", fields, &[MONTH, BUCKET], &["usage_point_id", "determinant", "part", "start"])
+}
+
+/// What people did to bills and edits, and what was posted: rows are only ever added. `seq` is their order.
+pub fn billing_events() -> TableSpec {
+    let fields = vec![
+        required("seq", DataType::Int64),
+        time("at"),
+        text("person"),
+        text("kind"),
+        maybe("run", DataType::Utf8),
+        maybe("usage_point_id", DataType::Utf8),
+        maybe("channel", DataType::Utf8),
+        maybe("first_day", DataType::Date32),
+        maybe("last_day", DataType::Date32),
+        maybe("value", AMOUNT),
+        maybe("number", DataType::Int64),
+        maybe("covers", DataType::Utf8),
+        maybe("note", DataType::Utf8),
+        text(MONTH),
+    ];
+    spec("billing_events", fields, &[MONTH], &["seq"])
+}
+
+/// The lists that went out: `kind` is `bill` for what is billed for the first time, or `correction`. Rows are only ever
+/// added, and count once event `posting` is there.
+pub fn billing_items() -> TableSpec {
+    let mut fields = vec![required("number", DataType::Int64), required("posting", DataType::Int64), text("kind")];
+    fields.extend(item_key());
+    fields.extend([
+        text("unit"),
+        maybe("old", AMOUNT),
+        required("value", AMOUNT),
+        required("delta", AMOUNT),
+        text("quality"),
+        required("estimated", AMOUNT),
+        text("cause"),
+        required("first_seq", DataType::Int32),
+        required("last_seq", DataType::Int32),
+        text("run_id"),
+        text(MONTH),
+    ]);
+    spec("billing_items", fields, &[MONTH], &["number", "usage_point_id", "determinant", "part", "first_seq"])
+}
+
+/// The ledger: what was issued of each item (`seq` 0), and each later change with its cause. The sum of `delta` is the
+/// present value. Rows are only ever added, and count once event `posting` is there.
+pub fn billing_corrections() -> TableSpec {
+    let mut fields = item_key().to_vec();
+    fields.extend([
+        required("seq", DataType::Int32),
+        text("cause"),
+        maybe("old", AMOUNT),
+        required("new", AMOUNT),
+        required("delta", AMOUNT),
+        text("unit"),
+        required("is_register", DataType::Boolean),
+        text("quality"),
+        text("basis"),
+        text("context"),
+        text("run_id"),
+        required("posting", DataType::Int64),
+        text(MONTH),
+    ]);
+    spec("billing_corrections", fields, &[MONTH], &["usage_point_id", "determinant", "part", "first_day", "seq"])
+}
+
+/// What an item is.
+fn item_key() -> [Field; 6] {
+    [
+        text("run"),
+        text("usage_point_id"),
+        text("determinant"),
+        text("part"),
+        required("first_day", DataType::Date32),
+        required("last_day", DataType::Date32),
+    ]
 }
 
 /// One alert as far as the machine knows it; people's steps are in [`alert_events`].
@@ -364,13 +444,16 @@ pub fn job_runs() -> TableSpec {
         time("started_at"),
         required("duration_ms", DataType::Int64),
         text("summary"),
+        maybe("today", DataType::Date32),
+        maybe("events", DataType::Int64),
+        maybe("output_hash", DataType::Utf8),
         text(MONTH),
     ];
     spec("job_runs", fields, &[MONTH], &["started_at", "run_id"])
 }
 
 /// All tables of this crate.
-pub fn all() -> [TableSpec; 13] {
+pub fn all() -> [TableSpec; 16] {
     [
         usage_spans(),
         usage_days(),
@@ -380,6 +463,9 @@ pub fn all() -> [TableSpec; 13] {
         billing_runs(),
         billing_reads(),
         billing_determinants(),
+        billing_events(),
+        billing_items(),
+        billing_corrections(),
         alerts(),
         alert_events(),
         profiles(),

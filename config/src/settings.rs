@@ -26,7 +26,7 @@ pub use modbus::{
 };
 pub use mqtt::{DeviceRate, MqttBroker, MqttProtocol, MqttTls, ReceiptTopic, Takeover, TlsIdentity};
 pub use retention::RetentionConfig;
-pub use rules::{BillingConfig, CompletenessConfig, HourRange, ProfilesConfig, UsageConfig};
+pub use rules::{BillingConfig, CompletenessConfig, CycleConfig, HourRange, ProfilesConfig, UsageConfig};
 pub use secret::Secret;
 pub use serve::{JobsConfig, ServeConfig};
 

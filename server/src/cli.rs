@@ -6,10 +6,12 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
-    alerts, backup, collect, completeness, config_commands, dead_letters, demo, doctor, golden, jobs, logs, modbus,
+    alerts, backup, billing, collect, completeness, config_commands, dead_letters, demo, doctor, golden, jobs, logs,
+    modbus,
 };
 use crate::{
-    erase, hold, profile_picture, query, registry, reload, retention, run, serve, setup, shipped, simulate, tables, tap,
+    edits, erase, hold, profile_picture, query, registry, reload, retention, run, serve, setup, shipped, simulate,
+    tables, tap,
 };
 
 /// Smart-meter telemetry for water and electricity: collect, store, bill, alert.
@@ -73,6 +75,12 @@ enum Command {
     /// Alerts: list, acknowledge, assign, resolve
     #[command(subcommand)]
     Alerts(alerts::AlertsCommand),
+    /// Bills: compute, show, hold, issue, acknowledge; what changed afterwards
+    #[command(subcommand)]
+    Billing(billing::BillingCommand),
+    /// Values that people agree on: one proposes, another approves
+    #[command(subcommand)]
+    Edit(edits::EditCommand),
     /// Expected against received readings: what is late or missing, and why
     Completeness(completeness::CompletenessArgs),
     /// One customer's load shape and key figures, in the terminal and as a picture
@@ -169,6 +177,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Job(command) => jobs::run(global, &command).await?,
         Command::Registry(command) => registry::run(global, &command).await?,
         Command::Alerts(command) => alerts::run(global, &command).await?,
+        Command::Billing(command) => return billing::run(global, &command).await,
+        Command::Edit(command) => edits::run(global, &command).await?,
         Command::Completeness(args) => completeness::run(global, &args).await?,
         Command::Profile(args) => profile_picture::run(global, &args).await?,
         Command::DeadLetters(command) => dead_letters::run(global, &command).await?,

@@ -5,6 +5,7 @@
 
 use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
+use meterlake_analytics::book::{Runs, What, load_book};
 use meterlake_analytics::{Job, JobOptions, JobReport, run_job};
 use meterlake_config::Config;
 use meterlake_model::{CivilDay, Timestamp, Zone};
@@ -95,6 +96,7 @@ async fn run_now(config: &Config, lake: &Lake, args: &JobRunArgs) -> anyhow::Res
     let options = JobOptions {
         commit_seq: args.as_of,
         rules: setup::rules(config),
+        today: Some(today()),
         ..JobOptions::new(args.from.unwrap_or_else(|| to.plus_days(-DEFAULT_DAYS)), to)
     };
     for job in args.name.jobs() {
@@ -125,7 +127,8 @@ async fn list(lake: &Lake) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn today() -> CivilDay {
+/// The day by the clock, in UTC.
+pub(crate) fn today() -> CivilDay {
     Zone::utc().day_of(Timestamp::now())
 }
 
@@ -152,14 +155,14 @@ pub async fn schedule(global: &Global) -> anyhow::Result<()> {
     let mut maintenance = maintenance::Maintenance::default();
     let mut turns = tokio::time::interval(config.jobs.interval);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut done: Option<i64> = None;
+    let (mut done, mut done_events): (Option<i64>, Option<i64>) = (None, None);
     let work = async {
         while shutdown::until_stopped(&stop, turns.tick()).await.is_some() {
             while let Ok(request) = reloads.try_recv() {
                 config = follow(config, request);
             }
-            match turn(&config, &lake, done).await {
-                Ok(newest) => done = newest.or(done),
+            match turn(&config, &lake, done, done_events).await {
+                Ok((newest, events)) => (done, done_events) = (newest.or(done), Some(events)),
                 Err(error) => tracing::error!(error = format!("{error:#}"), "jobs failed; next turn tries again"),
             }
             maintenance.run(&config, &lake).await;
@@ -186,15 +189,21 @@ fn follow(config: Config, request: reload::Request) -> Config {
     }
 }
 
-/// Derives what new readings touch; returns the newest commit that was taken in.
-async fn turn(config: &Config, lake: &Lake, done: Option<i64>) -> anyhow::Result<Option<i64>> {
-    let Some((oldest, newest)) = touched_since(lake, done.unwrap_or(0)).await? else {
-        return Ok(None);
-    };
+/// Derives what new readings and edits touch; returns the newest commit and the last event that were taken in.
+async fn turn(
+    config: &Config,
+    lake: &Lake,
+    done: Option<i64>,
+    done_events: Option<i64>,
+) -> anyhow::Result<(Option<i64>, i64)> {
+    let touched = touched_since(lake, done.unwrap_or(0)).await?;
+    let (edited, events) = edited_since(lake, done_events).await?;
     // How far back a reading changes what was used, job `usage` finds out; the others follow it.
-    let from = Zone::utc().day_of(oldest).plus_days(-ALERT_DAYS);
+    let read = touched.map(|(oldest, _)| Zone::utc().day_of(oldest).plus_days(-ALERT_DAYS));
+    let Some(from) = read.into_iter().chain(edited).min() else { return Ok((None, events)) };
     let rules = setup::rules(config);
-    let mut options = JobOptions { rules, follow: true, ..JobOptions::new(from, today().plus_days(2)) };
+    let mut options =
+        JobOptions { rules, follow: true, today: Some(today()), ..JobOptions::new(from, today().plus_days(2)) };
     for job in Job::ALL {
         let report = run_job(lake, job, &options).await?;
         options.from = options.from.min(report.first_day);
@@ -208,7 +217,29 @@ async fn turn(config: &Config, lake: &Lake, done: Option<i64>) -> anyhow::Result
             report.summary
         );
     }
-    Ok(Some(newest))
+    Ok((touched.map(|(_, newest)| newest), events))
+}
+
+/// The first day of an edit that people touched after an event, and the last event; without one, after that which the last
+/// billing run went by.
+async fn edited_since(lake: &Lake, done: Option<i64>) -> anyhow::Result<(Option<CivilDay>, i64)> {
+    let book = load_book(lake, &Runs::None).await?;
+    if book.last_event == 0 || done == Some(book.last_event) {
+        return Ok((None, book.last_event));
+    }
+    let done = match done {
+        Some(done) => done,
+        None => {
+            let session = lake.session(ReadOptions::default()).await?;
+            let last = "SELECT coalesce(max(events), 0) FROM job_runs WHERE job = 'billing'";
+            i64::try_from(rows::count(&session, last).await.unwrap_or(0)).unwrap_or(0)
+        }
+    };
+    let touched = book.events.iter().filter(|event| event.seq > done).filter_map(|event| match &event.what {
+        What::Edit { id, .. } => book.edits.all().find(|edit| edit.id == *id).map(|edit| edit.target.first_day),
+        _ => None,
+    });
+    Ok((touched.min(), book.last_event))
 }
 
 /// The oldest reading time and the newest commit of what came after a commit; `None` when nothing came.

@@ -5,6 +5,7 @@
 
 pub mod alerts;
 pub mod backup;
+pub mod billing;
 mod births;
 pub mod cli;
 pub mod collect;
@@ -15,6 +16,7 @@ pub mod dead_letters;
 pub mod demo;
 mod directory;
 pub mod doctor;
+pub mod edits;
 pub mod erase;
 mod golden;
 pub mod hold;

@@ -3,10 +3,11 @@
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::util::pretty::pretty_format_batches;
 use clap::ValueEnum;
 use datafusion::physical_plan::SendableRecordBatchStream;
@@ -66,6 +67,24 @@ pub async fn write_batch(batch: RecordBatch, format: Format) -> anyhow::Result<(
     let stream = RecordBatchStreamAdapter::new(schema, futures::stream::iter([Ok(batch)]));
     write_stream(Box::pin(stream), format, None).await?;
     Ok(())
+}
+
+/// Writes rows of texts under their headings to standard output; an empty text is an absent one.
+///
+/// # Errors
+/// As [`write_stream`].
+pub async fn write_texts<const N: usize>(
+    headings: [&str; N],
+    rows: &[[String; N]],
+    format: Option<Format>,
+) -> anyhow::Result<()> {
+    let column = |at: usize| -> ArrayRef {
+        let cells = rows.iter().map(|row| Some(row[at].as_str()).filter(|cell| !cell.is_empty()));
+        Arc::new(cells.collect::<StringArray>())
+    };
+    let fields = headings.map(|name| Field::new(name, DataType::Utf8, true)).to_vec();
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), (0..N).map(column).collect())?;
+    write_batch(batch, format.unwrap_or_else(Format::for_stdout)).await
 }
 
 fn quiet_on_closed_pipe(result: anyhow::Result<usize>) -> anyhow::Result<usize> {
@@ -146,10 +165,7 @@ async fn write_table<W: Write>(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use arrow::array::{Decimal128Array, StringArray};
-    use arrow::datatypes::{DataType, Field, Schema};
+    use arrow::array::Decimal128Array;
 
     use super::*;
 

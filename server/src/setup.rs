@@ -8,12 +8,15 @@ use meterlake_analytics::alerts::leak::{LeakRules, LeakVariant};
 use meterlake_analytics::alerts::undervoltage::{VoltageProfile, VoltageRules};
 use meterlake_analytics::billing::BillingRules;
 use meterlake_analytics::completeness::CompletenessRules;
+use meterlake_analytics::ledger::Materiality;
 use meterlake_analytics::profiles::ProfileRules;
+use meterlake_analytics::runs::{CycleCalendar, CycleRule, GateRules};
 use meterlake_analytics::usage::UsageRules;
 use meterlake_config::{
-    Config, HourRange, LakeConfig, LakeRoot, LeakConfig, LeakRule, S3Credentials, UndervoltageConfig, UsageConfig,
-    VoltageLimits,
+    Config, CycleConfig, HourRange, LakeConfig, LakeRoot, LeakConfig, LeakRule, S3Credentials, UndervoltageConfig,
+    UsageConfig, VoltageLimits,
 };
+use meterlake_model::Amount;
 use meterlake_store::{Credentials, Lake, Location, S3Location};
 use tokio::runtime::{Builder, Runtime};
 
@@ -96,6 +99,20 @@ pub fn rules(config: &Config) -> Rules {
     Rules {
         usage: usage_rules(&config.usage),
         billing: BillingRules { estimated_limit_permille: i64::from(config.billing.estimated_limit_permille) },
+        gates: GateRules {
+            boundary_days: i64::from(config.billing.boundary_days),
+            estimated_ppm: i64::from(config.billing.estimated_limit_permille) * 1000,
+            late_estimated_ppm: i64::from(config.billing.late_estimated_permille) * 1000,
+            deadline_days: i32::from(config.billing.deadline_days),
+            last_actual_days: i32::from(config.billing.last_actual_days),
+            estimated_cycles: i32::from(config.billing.estimated_cycles),
+        },
+        cycles: CycleCalendar { rules: config.billing.cycles.iter().map(cycle_rule).collect() },
+        notices: Materiality {
+            energy: Amount::from_micros(config.billing.notice_kwh_micros).unwrap_or_default(),
+            water: Amount::from_micros(config.billing.notice_m3_micros).unwrap_or_default(),
+            permille: i64::from(config.billing.notice_permille),
+        },
         leak: leak_rules(&config.alerts.leak),
         voltage: voltage_rules(&config.alerts.undervoltage),
         profile: ProfileRules {
@@ -112,6 +129,17 @@ pub fn rules(config: &Config) -> Rules {
         holidays: config.jobs.holidays.clone(),
         calendars: config.calendars.clone(),
         determinants: config.determinants.clone(),
+    }
+}
+
+fn cycle_rule(config: &CycleConfig) -> CycleRule {
+    CycleRule {
+        name: config.name.clone(),
+        commodity: config.commodity,
+        classes: config.classes.clone(),
+        months: i32::from(config.months),
+        first_month: i8::try_from(config.first_month).unwrap_or(1),
+        day: config.day,
     }
 }
 

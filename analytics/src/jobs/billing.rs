@@ -6,19 +6,28 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use meterlake_model::registry::{Installation, UsagePoint};
 use meterlake_model::{Amount, Channel, ChannelKind, CivilDay, Quality, Timestamp};
 use meterlake_store::Lake;
+use sha2::{Digest, Sha256};
 
-use super::groups::{Group, Groups};
+use super::groups::Groups;
 use super::profiles::{civil_months, period_key, span_of};
 use super::run::{Output, Run, month_partition};
 use super::{Job, JobError, JobOptions};
-use crate::billing::{BillingRead, CycleInput, ReadState, read_cycle};
+use crate::alerts::hex;
+use crate::billing::{BillingRead, ReadState};
+use crate::book::{self, Book, Runs};
+use crate::ledger::{Bill, BillInput, Context, Item, bill};
+use crate::runs::Cycle;
 use crate::tables;
 use crate::tables::read::{Rows, amount_at, instant_at};
 use crate::usage::{Boundary, Finding, Level, Rule, Severity, Span};
+
+mod again;
+mod post;
 
 const DAYS: &str = include_str!("../../sql/days.sql");
 const DAYS_OF_SPANS: &str = include_str!("../../sql/days_of_spans.sql");
@@ -36,6 +45,19 @@ pub(crate) struct ReadRow<'a> {
     pub(crate) read: BillingRead,
     /// How many findings touch the cycle.
     pub(crate) findings: usize,
+    pub(crate) bill: Bill,
+    pub(crate) context: Context,
+}
+
+impl ReadRow<'_> {
+    pub(crate) fn cycle(&self) -> Cycle {
+        Cycle { first_day: self.first_day, end_day: self.end_day }
+    }
+
+    /// What it is made of.
+    pub(crate) fn items(&self) -> Vec<Item> {
+        self.bill.items(self.point.id.as_str(), self.channel, self.cycle())
+    }
 }
 
 /// A row of `billing_runs`.
@@ -48,16 +70,25 @@ pub(crate) struct RunTotals {
     pub(crate) estimated: Amount,
 }
 
-/// Derives the runs of the civil months that the asked days touch.
+/// Derives the runs of the civil months that the asked days touch; then posts to the ledger what changed of issued bills.
 pub(super) async fn derive(run: &Run<'_>) -> Result<Output, JobError> {
     let mut output = Output::default();
     run.needs("usage_days", Job::Usage, &mut output)?;
     run.needs("findings", Job::Usage, &mut output)?;
-    let rows = reads(run, DAYS, &mut output).await?;
+    let book = book(run, &mut output).await?;
+    let rows = reads(run, &book, DAYS, &mut output).await?;
+    output.output_hash = Some(hash_of(&rows));
     write(run, &mut output, &rows).await?;
     super::determinants::derive(run, &rows, &mut output).await?;
     if let Some(figures) = output.tables.get(tables::billing_determinants().name) {
         output.summary.push_str(&format!("; {figures} figures of determinants"));
+    }
+    if run.is_fresh() {
+        let posted = post::corrections(run, &rows, &output).await?;
+        if posted > 0 {
+            output.tables.insert("billing_corrections", posted);
+            output.summary.push_str(&format!("; {posted} corrections of issued bills"));
+        }
     }
     Ok(output)
 }
@@ -71,19 +102,80 @@ pub async fn billing_reads_of_spans(lake: &Lake, options: &JobOptions) -> Result
     let run = Run::begin(lake, Job::Billing, options).await?;
     let mut output = Output::default();
     run.needs("usage_spans", Job::Usage, &mut output)?;
-    let rows = reads(&run, DAYS_OF_SPANS, &mut output).await?;
+    let book = book(&run, &mut output).await?;
+    let rows = reads(&run, &book, DAYS_OF_SPANS, &mut output).await?;
     let batches = rows.values().map(|rows| tables::write::billing_reads(rows));
     batches.collect::<Result<_, _>>().map_err(|e| run.failed(e.into()))
 }
 
+/// What a run of the job `billing` makes of the readings that it is pinned to, computed anew from them: nothing that was
+/// derived before is read, and nothing is written.
+#[derive(Debug, Clone)]
+pub struct BillsAgain {
+    /// Hash of all bills, as `job_runs` has it of the run.
+    pub hash: String,
+    /// The rows of `billing_reads`.
+    pub reads: Vec<RecordBatch>,
+    /// The items of all bills that have a use, in order.
+    pub items: Vec<Item>,
+}
+
+/// Computes the bills of a pinned run again, from readings.
+///
+/// # Errors
+/// As [`super::run_job`].
+pub async fn bills_again(lake: &Lake, options: &JobOptions) -> Result<BillsAgain, JobError> {
+    let run = Run::begin(lake, Job::Billing, options).await?;
+    let mut output = Output::default();
+    let book = book(&run, &mut output).await?;
+    let months = civil_months(options.from, options.to);
+    let mut rows: Reads<'_> = months.iter().map(|m| (period_key(*m), Vec::new())).collect();
+    if let (Some(first), Some(last)) = (months.first(), months.last()) {
+        let back = run.rules.cycles.longest_months() + LOOK_MONTHS;
+        let range = span_of(&run, first.plus_months(-back), last.plus_months(LOOK_MONTHS));
+        let installed = installed(&run);
+        let mut walked = again::walk(&run, range, &installed, &mut output).await?;
+        for (id, point) in &run.registry.usage_points {
+            let Some(installations) = installed.get(id.as_str()) else { continue };
+            let of = walked.remove(id.as_str()).unwrap_or_default();
+            add_point(&run, &book, (point, installations), of, &months, &mut rows);
+        }
+    }
+    let batches = rows.values().map(|rows| tables::write::billing_reads(rows));
+    let reads = batches.collect::<Result<_, _>>().map_err(|e| run.failed(ArrowError::into(e)))?;
+    let mut items: Vec<Item> = rows.values().flatten().flat_map(ReadRow::items).collect();
+    items.sort_by(|a, b| a.key.cmp(&b.key));
+    Ok(BillsAgain { hash: hash_of(&rows), reads, items })
+}
+
+/// Gaps are followed so many months before and after the cycles when bills are computed from readings.
+const LOOK_MONTHS: i32 = 14;
+
+/// Hash of all bills, whatever form their rows have.
+fn hash_of(rows: &Reads<'_>) -> String {
+    let mut hash = Sha256::new();
+    for row in rows.values().flatten() {
+        // The derived text names every field with its value, in a fixed order.
+        hash.update(format!("{} {} {} {:?}\n", row.run, row.point.id, row.channel, row.bill));
+    }
+    hex(&hash.finalize())
+}
+
+/// What people did, up to the event that the run is pinned to.
+async fn book(run: &Run<'_>, output: &mut Output) -> Result<Book, JobError> {
+    let longest = run.rules.cycles.longest_months();
+    let first = run.options.from.first_of_month().plus_months(-longest * (run.rules.gates.estimated_cycles + 1));
+    let runs = Runs::From(period_key(first));
+    let read = book::read(run.session(), |table| run.has(table), &runs, run.options.events).await;
+    let book = read.map_err(|e| run.failed(e))?;
+    output.events = Some(book.last_event);
+    Ok(book)
+}
+
 pub(super) type Reads<'a> = BTreeMap<String, Vec<ReadRow<'a>>>;
 
-/// The reads of the civil months that the asked days touch, by run, out of a query for days.
-async fn reads<'a>(run: &'a Run<'_>, days: &str, output: &mut Output) -> Result<Reads<'a>, JobError> {
-    let months = civil_months(run.options.from, run.options.to);
-    let (Some(first), Some(last)) = (months.first(), months.last()) else { return Ok(Reads::new()) };
-    // A cycle whose last day is in the first month began at most a month before it.
-    let range = span_of(run, first.plus_months(-1), last.plus_months(1));
+/// The installations of every usage point, in order of time.
+fn installed<'a>(run: &'a Run<'_>) -> BTreeMap<&'a str, Vec<&'a Installation>> {
     let mut installed: BTreeMap<&str, Vec<&Installation>> = BTreeMap::new();
     for installation in &run.registry.installations {
         installed.entry(installation.usage_point_id.as_str()).or_default().push(installation);
@@ -91,7 +183,25 @@ async fn reads<'a>(run: &'a Run<'_>, days: &str, output: &mut Output) -> Result<
     for installations in installed.values_mut() {
         installations.sort_by_key(|i| i.installed_at);
     }
-    let mut findings = findings(run, range, &installed, output).await?;
+    installed
+}
+
+/// Day spans and findings of a usage point, by channel.
+#[derive(Default)]
+struct Derived {
+    spans: BTreeMap<String, Vec<Span>>,
+    findings: BTreeMap<String, Vec<Finding>>,
+}
+
+/// The reads of the civil months that the asked days touch, by run, out of a query for days.
+async fn reads<'a>(run: &'a Run<'_>, book: &Book, days: &str, output: &mut Output) -> Result<Reads<'a>, JobError> {
+    let months = civil_months(run.options.from, run.options.to);
+    let (Some(first), Some(last)) = (months.first(), months.last()) else { return Ok(Reads::new()) };
+    // A cycle whose last day is in the first month began a cycle's months before it; an average and a gap reach further.
+    let back = run.rules.cycles.longest_months() + AVERAGE_MONTHS;
+    let range = span_of(run, first.plus_months(-back), last.plus_months(2));
+    let installed = installed(run);
+    let (mut findings, range) = findings(run, range, &installed, output).await?;
     let mut groups = Groups::new(run.stream_between(days, range).await?, &["usage_point_id"]);
     let mut next = groups.next(run).await?;
     let mut rows: Reads<'a> = months.iter().map(|m| (period_key(*m), Vec::new())).collect();
@@ -101,56 +211,104 @@ async fn reads<'a>(run: &'a Run<'_>, days: &str, output: &mut Output) -> Result<
             next = groups.next(run).await?;
         }
         let Some(installations) = installed.get(id.as_str()) else { continue };
-        let mut spans = match next.take_if(|g| g.key.first().is_some_and(|k| k == id.as_str())) {
+        let spans = match next.take_if(|g| g.key.first().is_some_and(|k| k == id.as_str())) {
             Some(group) => {
                 next = groups.next(run).await?;
-                spans(&group, installations).map_err(|e| run.failed(e))?
+                spans(&group.batches, installations).map_err(|e| run.failed(e))?
             }
             None => BTreeMap::new(),
         };
-        let channels: BTreeSet<Channel> =
-            installations.iter().flat_map(|i| i.channels.iter().map(|c| c.channel)).collect();
-        for channel in channels.into_iter().filter(|c| c.kind() != ChannelKind::Physical) {
-            let with: Vec<&Installation> = with_channel(installations, channel).collect();
-            let spans = spans.remove(channel.name()).unwrap_or_default();
-            let findings = findings.remove(&(id.as_str().to_owned(), channel)).unwrap_or_default();
-            for month in &months {
-                let (first_day, end_day) = cycle_ending_in(*month, point.billing_day);
-                let cycle = CycleInput {
-                    zone: &point.zone,
-                    channel,
-                    start_day: first_day,
-                    end_day,
-                    installations: &with,
-                    spans: &spans,
-                    findings: &findings,
-                };
-                if !overlaps(&with, point, first_day, end_day) {
-                    continue;
-                }
-                let key = period_key(*month);
-                let read = read_cycle(&cycle, &run.rules.billing);
-                let touching = findings.iter().filter(|f| f.start < read.end && f.end >= read.start).count();
-                let row = ReadRow { run: key.clone(), point, channel, first_day, end_day, read, findings: touching };
-                rows.entry(key).or_default().push(row);
-            }
-        }
+        let derived = Derived { spans, findings: findings.remove(id.as_str()).unwrap_or_default() };
+        add_point(run, book, (point, installations), derived, &months, &mut rows);
     }
     output.rows_read += groups.rows_read;
     Ok(rows)
 }
 
+/// The average of a projection lies in so many months before a cycle.
+const AVERAGE_MONTHS: i32 = 2;
+
+/// Adds the bills of one usage point.
+fn add_point<'a>(
+    run: &'a Run<'_>,
+    book: &Book,
+    (point, installations): (&'a UsagePoint, &[&'a Installation]),
+    mut derived: Derived,
+    months: &[CivilDay],
+    rows: &mut Reads<'a>,
+) {
+    let id = point.id.as_str();
+    let channels: BTreeSet<Channel> = installations.iter().flat_map(|i| i.channels.iter().map(|c| c.channel)).collect();
+    for channel in channels.into_iter().filter(|c| c.kind() != ChannelKind::Physical) {
+        let with: Vec<&Installation> = with_channel(installations, channel).collect();
+        let spans = derived.spans.remove(channel.name()).unwrap_or_default();
+        let findings = derived.findings.remove(channel.name()).unwrap_or_default();
+        let pins = book.pins(id, channel, &point.zone);
+        for month in months {
+            let Some(cycle) = run.rules.cycles.ending_in(*month, point) else { continue };
+            if !overlaps(&with, point, cycle.first_day, cycle.end_day) {
+                continue;
+            }
+            let edits = book.edits.standing(id, channel, cycle.first_day, cycle.end_day);
+            let input = BillInput {
+                zone: &point.zone,
+                channel,
+                cycle,
+                today: run.options.today.unwrap_or(cycle.end_day),
+                installations: &with,
+                spans: around(&spans, &findings, point, cycle),
+                findings: &findings,
+                pins: &pins,
+                edits: &edits,
+                average_days: run.rules.usage.average_days,
+                estimated_before: book.estimated_before(id, channel, cycle.first_day),
+            };
+            let bill = bill(&input, &run.rules.billing, &run.rules.gates);
+            let context = context(run, &input, &with);
+            let key = period_key(*month);
+            let Cycle { first_day, end_day } = cycle;
+            let read = bill.read.clone();
+            let touching = findings.iter().filter(|f| f.start < read.end && f.end >= read.start).count();
+            let run = key.clone();
+            let row = ReadRow { run, point, channel, first_day, end_day, read, findings: touching, bill, context };
+            rows.entry(key).or_default().push(row);
+        }
+    }
+}
+
+/// The spans that a cycle's bill may look at, whatever else was asked for: from so long before it that an average is
+/// there, to so long after it that a gap over its end is closed.
+fn around<'s>(spans: &'s [Span], findings: &[Finding], point: &UsagePoint, cycle: Cycle) -> &'s [Span] {
+    let mut from = point.zone.start_of_day(cycle.first_day.plus_months(-AVERAGE_MONTHS));
+    let mut to = point.zone.start_of_day(cycle.end_day.plus_days(1));
+    let (early, late) = (from, to);
+    for gap in findings.iter().filter(|f| f.rule == Rule::V09 && f.start < late && early < f.end) {
+        from = from.min(gap.start.plus_seconds(-86_400));
+        to = to.max(gap.end.plus_seconds(86_400));
+    }
+    let begin = spans.partition_point(|s| s.start < from);
+    let end = spans.partition_point(|s| s.start < to);
+    &spans[begin.min(end)..end]
+}
+
+/// What else a bill goes by.
+fn context(run: &Run<'_>, input: &BillInput<'_>, with: &[&Installation]) -> Context {
+    let period = (input.zone.start_of_day(input.cycle.first_day), input.zone.start_of_day(input.cycle.end_day));
+    let of = Context::of_installations(with, input.channel, period);
+    let edits = input.edits.iter().map(|e| format!("{}={}", e.id, e.value)).collect::<Vec<_>>().join(",");
+    let rules = format!("{:?}{:?}{:?}", run.rules.usage, run.rules.billing, run.rules.gates);
+    let calendar = format!("{} {:?}", input.zone.name(), run.rules.holidays);
+    Context {
+        edits,
+        rules: hex(&Sha256::digest(format!("{}{rules}", of.rules))[..8]),
+        calendar: hex(&Sha256::digest(calendar)[..8]),
+        ..of
+    }
+}
+
 /// The installations that have a channel: what its spans name by index.
 fn with_channel<'a>(installations: &[&'a Installation], channel: Channel) -> impl Iterator<Item = &'a Installation> {
     installations.iter().copied().filter(move |i| i.channels.iter().any(|c| c.channel == channel))
-}
-
-/// The cycle whose last day is in the month: from the billing day up to the next one.
-pub(super) fn cycle_ending_in(month: CivilDay, billing_day: u8) -> (CivilDay, CivilDay) {
-    let day = i32::from(billing_day.clamp(1, 28));
-    // A cycle from the first of the month on ends with it; any other ends in the month after it began.
-    let end = if day == 1 { month.plus_months(1) } else { month.plus_days(day - 1) };
-    (end.plus_months(-1), end)
 }
 
 /// Whether any meter may have hung there in the cycle.
@@ -159,15 +317,17 @@ fn overlaps(installations: &[&Installation], point: &UsagePoint, first: CivilDay
     installations.iter().any(|i| i.installed_at.is_none_or(|t| t < to) && i.removed_at.is_none_or(|t| t > from))
 }
 
-type FindingsOf = BTreeMap<(String, Channel), Vec<Finding>>;
+type FindingsOf = BTreeMap<String, BTreeMap<String, Vec<Finding>>>;
 
+/// Findings by usage point and channel, and the range widened to the gaps that reach over its ends.
 async fn findings(
     run: &Run<'_>,
     range: (Timestamp, Timestamp),
     installed: &BTreeMap<&str, Vec<&Installation>>,
     output: &mut Output,
-) -> Result<FindingsOf, JobError> {
+) -> Result<(FindingsOf, (Timestamp, Timestamp)), JobError> {
     let mut found = FindingsOf::new();
+    let mut wide = range;
     let mut groups = Groups::new(run.stream_between(FINDINGS, range).await?, &["usage_point_id", "channel"]);
     while let Some(group) = groups.next(run).await? {
         let [point, channel] = group.key.as_slice() else { continue };
@@ -175,16 +335,20 @@ async fn findings(
             continue;
         };
         let with: Vec<&Installation> = with_channel(installations, channel).collect();
-        let rows = findings_of(&group, &with).map_err(|e| run.failed(e))?;
-        found.insert((point.clone(), channel), rows);
+        let rows = findings_of(&group.batches, &with).map_err(|e| run.failed(e))?;
+        for gap in rows.iter().filter(|f| f.rule == Rule::V09) {
+            wide.0 = wide.0.min(gap.start.plus_seconds(-86_400));
+            wide.1 = wide.1.max(gap.end.plus_seconds(86_400));
+        }
+        found.entry(point.clone()).or_default().insert(channel.name().to_owned(), rows);
     }
     output.rows_read += groups.rows_read;
-    Ok(found)
+    Ok((found, wide))
 }
 
-fn findings_of(group: &Group, with: &[&Installation]) -> Result<Vec<Finding>, DataFusionError> {
+fn findings_of(batches: &[RecordBatch], with: &[&Installation]) -> Result<Vec<Finding>, DataFusionError> {
     let mut found = Vec::new();
-    for batch in &group.batches {
+    for batch in batches {
         let rows = Rows(batch);
         let (start, end) = (rows.time("start")?, rows.time("end")?);
         let (rule, severity) = (rows.text("rule")?, rows.text("severity")?);
@@ -211,11 +375,14 @@ fn findings_of(group: &Group, with: &[&Installation]) -> Result<Vec<Finding>, Da
 }
 
 /// Day spans by channel.
-fn spans(group: &Group, installations: &[&Installation]) -> Result<BTreeMap<String, Vec<Span>>, DataFusionError> {
+fn spans(
+    batches: &[RecordBatch],
+    installations: &[&Installation],
+) -> Result<BTreeMap<String, Vec<Span>>, DataFusionError> {
     let mut found: BTreeMap<String, Vec<Span>> = BTreeMap::new();
     let mut with: Vec<&Installation> = Vec::new();
     let mut of = String::new();
-    for batch in &group.batches {
+    for batch in batches {
         let rows = Rows(batch);
         let (channel, meter_id) = (rows.text("channel")?, rows.text("meter_id")?);
         let (start, end) = (rows.time("start")?, rows.time("end")?);
@@ -305,22 +472,4 @@ fn add(run: &Run<'_>, total: Amount, more: Amount) -> Result<Amount, JobError> {
     total
         .checked_add(more)
         .ok_or_else(|| run.failed(tables::read::other("a run's total has more than 18 digits".to_owned())))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_run_is_every_cycle_whose_last_day_lies_in_its_month() {
-        let day = |text| CivilDay::parse(text).unwrap();
-        for (month, billing_day, first, end) in [
-            ("2026-10-01", 1, "2026-10-01", "2026-11-01"),
-            ("2026-10-01", 15, "2026-09-15", "2026-10-15"),
-            ("2026-10-01", 2, "2026-09-02", "2026-10-02"),
-            ("2026-03-01", 28, "2026-02-28", "2026-03-28"),
-        ] {
-            assert_eq!(cycle_ending_in(day(month), billing_day), (day(first), day(end)), "{month} {billing_day}");
-        }
-    }
 }

@@ -19,7 +19,7 @@ use meterlake_model::formula::Name;
 use meterlake_model::{Amount, Channel, CivilDay, Timestamp, UsagePointId, Zone};
 
 use super::JobError;
-use super::billing::{ReadRow, Reads, cycle_ending_in};
+use super::billing::{ReadRow, Reads};
 use super::derive::Outages;
 use super::groups::Groups;
 use super::profiles::period_key;
@@ -317,10 +317,11 @@ impl Points<'_, '_, '_> {
                 continue;
             }
             let (slots, days) = (self.slots.take(run, id.as_str()).await?, self.days.take(run, id.as_str()).await?);
-            let (first_day, end_day) = match reads.first() {
-                Some(row) => (row.first_day, row.end_day),
-                None => cycle_ending_in(self.pass.month, usage_point.billing_day),
+            let cycle = match reads.first() {
+                Some(row) => Some((row.first_day, row.end_day)),
+                None => run.rules.cycles.ending_in(self.pass.month, usage_point).map(|c| (c.first_day, c.end_day)),
             };
+            let Some((first_day, end_day)) = cycle else { continue };
             let point = Point {
                 usage_point,
                 cycle: Cycle { point: &usage_point.id, zone: &usage_point.zone, start_day: first_day, end_day },

@@ -21,6 +21,7 @@ use sha2::{Digest, Sha256};
 use super::derive::UsageDerivePlanner;
 use super::{Job, JobError, JobOptions, JobReport};
 use crate::alerts::hex;
+use crate::book::BookError;
 use crate::rules::Rules;
 use crate::tables::write::Columns;
 use crate::tables::{self, ONLY_BUCKET};
@@ -55,6 +56,10 @@ pub(super) struct Output {
     pub(super) summary: String,
     /// The first day derived, where that is before the asked ones.
     pub(super) first_day: Option<CivilDay>,
+    /// The last event of people that it went by.
+    pub(super) events: Option<i64>,
+    /// Hash of its rows, where a rerun is compared with it.
+    pub(super) output_hash: Option<String>,
 }
 
 impl<'a> Run<'a> {
@@ -86,6 +91,12 @@ impl<'a> Run<'a> {
     /// The session over what the run is pinned to.
     pub(super) fn session(&self) -> &SessionContext {
         &self.session.context
+    }
+
+    /// Whether it goes by all that is there: a run that is pinned to what was adds nothing to the ledger.
+    pub(super) fn is_fresh(&self) -> bool {
+        let JobOptions { commit_seq, registry_revision, events, .. } = self.options;
+        commit_seq.is_none() && registry_revision.is_none() && events.is_none()
     }
 
     /// Whether a table was there at the start.
@@ -149,6 +160,15 @@ impl<'a> Run<'a> {
         JobError::Query { job: self.job.as_str(), source: Box::new(source) }
     }
 
+    pub(super) fn failed_book(&self, source: BookError) -> JobError {
+        match source {
+            BookError::Store(e) => e.into(),
+            BookError::Read(e) => e.into(),
+            BookError::Query(e) => self.failed(e),
+            other => self.failed(tables::read::other(other.to_string())),
+        }
+    }
+
     /// Runs a query of `sql/` and gives its rows as they come.
     pub(super) async fn stream(&self, sql: &str) -> Result<SendableRecordBatchStream, JobError> {
         let frame = self.session().sql(sql).await.map_err(|e| self.failed(e))?;
@@ -194,8 +214,7 @@ impl<'a> Run<'a> {
         let inputs = object(output.inputs.iter().map(|(table, version)| (table.as_str(), *version)));
         let outputs = object(output.tables.iter().map(|(table, rows)| (*table, *rows)));
         let rules_hash = self.rules.hash();
-        let base = self.identity(&inputs, &rules_hash);
-        let run_id = format!("{base}-{}", self.runs_of(&base).await? + 1);
+        let run_id = self.run_id(&output).await?;
         let rows: u64 = output.tables.values().sum();
         let duration = self.started.elapsed();
 
@@ -218,6 +237,9 @@ impl<'a> Run<'a> {
         columns.time("started_at", [Some(self.started_at)].into_iter());
         columns.long("duration_ms", [i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)].into_iter());
         columns.text("summary", [output.summary.as_str()].into_iter());
+        columns.maybe_day("today", [self.options.today].into_iter());
+        columns.maybe_long("events", [output.events].into_iter());
+        columns.maybe_text("output_hash", [output.output_hash.as_ref()].into_iter());
         columns.text("month", [month_key(self.started_at)].into_iter());
         let batch = columns.batch(&spec).map_err(|e| self.failed(e.into()))?;
         self.lake.append(&spec, vec![batch]).await?;
@@ -251,6 +273,17 @@ impl<'a> Run<'a> {
             1 => "; erased: readings of 1 subject of these days".to_owned(),
             n => format!("; erased: readings of {n} subjects of these days"),
         })
+    }
+
+    /// The name of the run with these inputs.
+    pub(super) async fn run_id(&self, output: &Output) -> Result<String, JobError> {
+        let inputs = object(output.inputs.iter().map(|(table, version)| (table.as_str(), *version)));
+        let mut base = self.identity(&inputs, &self.rules.hash());
+        if let Some(events) = output.events {
+            let today = self.options.today.map_or_else(String::new, |day| day.to_string());
+            base = hex(&Sha256::digest(format!("{base}|{today}|{events}"))[..6]);
+        }
+        Ok(format!("{base}-{}", self.runs_of(&base).await? + 1))
     }
 
     /// Hash of all that the run depends on.

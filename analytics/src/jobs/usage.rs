@@ -32,6 +32,7 @@ pub use progress::forget_usage;
 
 use plan::{Group, Work};
 use rows::short_texts;
+pub(super) use rows::table_rows;
 use shelf::Shelf;
 
 const OUTAGES: &str = include_str!("../../sql/outages.sql");

@@ -1,9 +1,12 @@
 //! Columns as rows: typed access to the batches of a query by column name, with errors that name the column.
 
-use arrow::array::{Array, AsArray, Decimal128Array, Int32Array, RecordBatch, TimestampMicrosecondArray};
-use arrow::datatypes::{DataType, Decimal128Type, Int32Type, TimestampMicrosecondType};
+use arrow::array::{
+    Array, AsArray, BooleanArray, Date32Array, Decimal128Array, Int32Array, Int64Array, RecordBatch,
+    TimestampMicrosecondArray,
+};
+use arrow::datatypes::{DataType, Date32Type, Decimal128Type, Int32Type, Int64Type, TimestampMicrosecondType};
 use datafusion::error::DataFusionError;
-use meterlake_model::{Amount, Timestamp};
+use meterlake_model::{Amount, CivilDay, Timestamp};
 
 type Result<T> = std::result::Result<T, DataFusionError>;
 
@@ -44,6 +47,21 @@ impl<'a> Rows<'a> {
         column.as_primitive_opt::<Int32Type>().ok_or_else(|| unexpected(name, column.data_type(), "integer"))
     }
 
+    pub(crate) fn long(&self, name: &str) -> Result<&'a Int64Array> {
+        let column = self.column(name)?;
+        column.as_primitive_opt::<Int64Type>().ok_or_else(|| unexpected(name, column.data_type(), "integer"))
+    }
+
+    pub(crate) fn day(&self, name: &str) -> Result<&'a Date32Array> {
+        let column = self.column(name)?;
+        column.as_primitive_opt::<Date32Type>().ok_or_else(|| unexpected(name, column.data_type(), "date"))
+    }
+
+    pub(crate) fn flag(&self, name: &str) -> Result<&'a BooleanArray> {
+        let column = self.column(name)?;
+        column.as_boolean_opt().ok_or_else(|| unexpected(name, column.data_type(), "boolean"))
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.num_rows()
     }
@@ -79,6 +97,16 @@ pub(crate) fn instant_at(column: &TimestampMicrosecondArray, row: usize) -> Resu
 
 pub(crate) fn maybe_instant_at(column: &TimestampMicrosecondArray, row: usize) -> Result<Option<Timestamp>> {
     if column.is_null(row) { Ok(None) } else { instant_at(column, row).map(Some) }
+}
+
+/// The day in a row; required columns have one in each.
+pub(crate) fn day_at(column: &Date32Array, row: usize) -> Result<CivilDay> {
+    let epoch = CivilDay::new(1970, 1, 1).map_err(|e| other(e.to_string()))?;
+    Ok(epoch.plus_days(column.value(row)))
+}
+
+pub(crate) fn maybe_day_at(column: &Date32Array, row: usize) -> Result<Option<CivilDay>> {
+    if column.is_null(row) { Ok(None) } else { day_at(column, row).map(Some) }
 }
 
 /// The amount in a row, of a column of scale 6.

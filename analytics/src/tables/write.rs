@@ -24,7 +24,9 @@ use crate::determinants::Note;
 use crate::jobs::billing::{ReadRow, RunTotals};
 use crate::jobs::determinants::FigureRow;
 use crate::jobs::profiles::{ProfileRow, period_key};
+use crate::ledger::Bill;
 use crate::profiles::KeyFigures;
+use crate::runs::Unmet;
 
 /// Columns of one batch by name, in any order; [`Columns::batch`] brings them into the table's.
 #[derive(Default)]
@@ -66,6 +68,15 @@ impl Columns {
 
     pub(crate) fn long(&mut self, name: &'static str, values: impl Iterator<Item = i64>) {
         self.0.push((name, Arc::new(values.collect::<Int64Array>())));
+    }
+
+    pub(crate) fn maybe_long(&mut self, name: &'static str, values: impl Iterator<Item = Option<i64>>) {
+        self.0.push((name, Arc::new(values.collect::<Int64Array>())));
+    }
+
+    pub(crate) fn maybe_day(&mut self, name: &'static str, values: impl Iterator<Item = Option<CivilDay>>) {
+        let values: Date32Array = values.map(|d| d.map(days_since_1970)).collect();
+        self.0.push((name, Arc::new(values)));
     }
 
     pub(crate) fn figure(&mut self, name: &'static str, values: impl Iterator<Item = Option<f64>>) {
@@ -253,7 +264,30 @@ pub(crate) fn billing_reads(rows: &[ReadRow<'_>]) -> Rows {
     );
     c.text("reasons", reads().map(|r| reasons(&r.reasons)));
     c.text("parts", reads().map(|r| parts(&r.parts)));
+    c.maybe_text("facts", rows.iter().map(|r| Some(facts(&r.bill))));
+    c.maybe_text("basis", rows.iter().map(|r| Some(&r.bill.basis)));
+    c.maybe_text("end_evidence", rows.iter().map(|r| Some(&r.bill.end_evidence)));
+    c.maybe_text("context", rows.iter().map(|r| Some(r.context.to_line())));
     c.batch(&super::billing_reads())
+}
+
+/// What the gates look at, as a JSON object. The day that was asked for is not in it.
+fn facts(bill: &Bill) -> String {
+    let f = &bill.facts;
+    let unmet = |list: &[Unmet]| -> Vec<_> {
+        list.iter().map(|u| json!({"code": u.code, "subject": u.subject, "detail": u.detail})).collect()
+    };
+    let contested: Vec<_> = bill
+        .contested
+        .iter()
+        .map(|c| json!({"edit": c.id, "edited": c.edited.to_string(), "read": c.read.to_string()}))
+        .collect();
+    let pinned: Vec<_> = bill.pinned.iter().map(ToString::to_string).collect();
+    json!({"start_off_s": f.start_off_s, "end_off_s": f.end_off_s, "estimated_ppm": f.estimated_ppm,
+        "unscaled": f.unscaled, "last_actual": f.last_actual.map(|d| d.to_string()),
+        "estimated_before": f.estimated_before, "missing": unmet(&f.missing), "stops": unmet(&f.stops),
+        "contested": contested, "pinned": pinned})
+    .to_string()
 }
 
 /// Reasons as a JSON list.

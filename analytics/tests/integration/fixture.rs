@@ -13,7 +13,7 @@ use meterlake_model::{
     UsagePointId, Zone,
 };
 use meterlake_store::query::ReadOptions;
-use meterlake_store::{Committer, Lake};
+use meterlake_store::{Committer, CompactOptions, Lake};
 
 pub(crate) const QUARTER_S: i64 = 900;
 pub(crate) const HOUR_S: i64 = 3600;
@@ -67,6 +67,15 @@ impl TestLake {
     /// Commits what was taken.
     pub(crate) async fn flush(&mut self) {
         self.committer.flush().await.unwrap();
+    }
+
+    /// Rewrites every table into fewer files, as upkeep does when its months are long over.
+    pub(crate) async fn compact(&self) {
+        let now = Some(at("2027-06-01T00:00:00Z"));
+        for table in self.lake.tables().await.unwrap() {
+            let options = CompactOptions { now, min_files: 2, ..CompactOptions::default() };
+            self.lake.compact(&table, &options).await.unwrap();
+        }
     }
 
     pub(crate) async fn run(&self, job: Job, from: &str, to: &str) -> JobReport {

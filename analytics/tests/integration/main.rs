@@ -9,6 +9,7 @@ mod completeness;
 mod determinants;
 mod fixture;
 mod incremental;
+mod ledger;
 mod perth;
 mod plan;
 mod profiles;

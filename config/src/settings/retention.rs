@@ -7,7 +7,7 @@ use crate::document::Section;
 use crate::quantity::{DAY, parse_duration};
 
 /// So long unless the file says otherwise: ten years for what bills stand on, 400 days for messages as they came.
-const DEFAULTS: [(&str, Duration); 17] = [
+const DEFAULTS: [(&str, Duration); 20] = [
     ("electricity_readings", TEN_YEARS),
     ("water_readings", TEN_YEARS),
     ("meter_events", TEN_YEARS),
@@ -20,6 +20,9 @@ const DEFAULTS: [(&str, Duration); 17] = [
     ("billing_runs", TEN_YEARS),
     ("billing_reads", TEN_YEARS),
     ("billing_determinants", TEN_YEARS),
+    ("billing_events", TEN_YEARS),
+    ("billing_items", TEN_YEARS),
+    ("billing_corrections", TEN_YEARS),
     ("alerts", TEN_YEARS),
     ("alert_events", TEN_YEARS),
     ("profiles", THREE_YEARS),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use meterlake_model::Commodity;
+
 use crate::document::Section;
 use crate::quantity::{DAY, HOUR, MINUTE};
 
@@ -65,20 +67,99 @@ impl UsageConfig {
 /// From use to billing reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BillingConfig {
-    /// A read of which more than this is estimated is held, in ‰ of its use (mdm.md 2.4).
+    /// A bill of which more than this is estimated waits or is held, in ‰ of its use (mdm.md 2.4).
     pub estimated_limit_permille: u16,
+    /// After the deadline a bill goes out with estimates up to this, in ‰ of its use.
+    pub late_estimated_permille: u16,
+    /// A boundary is good when a reading lies within so many days of it.
+    pub boundary_days: u16,
+    /// So many days after its cycle a bill no longer waits for readings.
+    pub deadline_days: u16,
+    /// A bill is held when its last actual boundary lies further back (V26).
+    pub last_actual_days: u16,
+    /// A bill is held when so many before it ended on an estimate (V26).
+    pub estimated_cycles: u16,
+    /// A change of energy is told from this on, in millionths of a kWh.
+    pub notice_kwh_micros: i64,
+    /// A change of water is told from this on, in cm³.
+    pub notice_m3_micros: i64,
+    /// A change is told from this share of the value on, in ‰, where that is more.
+    pub notice_permille: u16,
+    /// Cycles by group of usage points; the first that applies.
+    pub cycles: Vec<CycleConfig>,
+}
+
+/// How often a group of usage points is billed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CycleConfig {
+    /// Its name.
+    pub name: String,
+    /// Only points of this commodity.
+    pub commodity: Option<Commodity>,
+    /// Only points of these classes; empty: of any.
+    pub classes: Vec<String>,
+    /// Months of a cycle; they divide the year.
+    pub months: u8,
+    /// A month of the year in which a cycle begins.
+    pub first_month: u8,
+    /// Day of the month on which it begins; `None`: as the registry says.
+    pub day: Option<u8>,
 }
 
 impl Default for BillingConfig {
     fn default() -> Self {
-        Self { estimated_limit_permille: 50 }
+        Self {
+            estimated_limit_permille: 50,
+            late_estimated_permille: 500,
+            boundary_days: 2,
+            deadline_days: 3,
+            last_actual_days: 90,
+            estimated_cycles: 3,
+            notice_kwh_micros: 1_000_000,
+            notice_m3_micros: 100_000,
+            notice_permille: 5,
+            cycles: Vec::new(),
+        }
     }
 }
 
 impl BillingConfig {
     pub(super) fn read(mut section: Section<'_>) -> Self {
-        let limit = section.permille("estimated_limit_percent", 0..=1000);
-        Self { estimated_limit_permille: limit.unwrap_or(Self::default().estimated_limit_permille) }
+        let default = Self::default();
+        let s = &mut section;
+        Self {
+            estimated_limit_permille: s
+                .permille("estimated_limit_percent", 0..=1000)
+                .unwrap_or(default.estimated_limit_permille),
+            late_estimated_permille: s
+                .permille("late_estimated_percent", 0..=1000)
+                .unwrap_or(default.late_estimated_permille),
+            boundary_days: s.multiple("boundary_within", DAY, 0..=31).unwrap_or(default.boundary_days),
+            deadline_days: s.multiple("deadline", DAY, 0..=60).unwrap_or(default.deadline_days),
+            last_actual_days: s.multiple("last_actual", DAY, 1..=800).unwrap_or(default.last_actual_days),
+            estimated_cycles: s.integer("estimated_cycles", 1..=60_u16).unwrap_or(default.estimated_cycles),
+            notice_kwh_micros: s.decimal("notice_kwh", 6, 0..=1_000_000_000_000).unwrap_or(default.notice_kwh_micros),
+            notice_m3_micros: s.decimal("notice_m3", 6, 0..=1_000_000_000_000).unwrap_or(default.notice_m3_micros),
+            notice_permille: s.permille("notice_percent", 0..=1000).unwrap_or(default.notice_permille),
+            cycles: s.sections("cycle").into_iter().filter_map(CycleConfig::read).collect(),
+        }
+    }
+}
+
+impl CycleConfig {
+    fn read(mut section: Section<'_>) -> Option<Self> {
+        let s = &mut section;
+        let name = s.text("name");
+        let commodity = s.choice("commodity", &Commodity::ALL.map(|c| (c.as_str(), c)));
+        let classes = s.texts("classes").unwrap_or_default().into_iter().map(|class| class.value).collect();
+        let months = s.integer("months", 1..=12_u8).unwrap_or(1);
+        if 12 % months != 0 {
+            s.refuse("months", format_args!("is {months}; 1, 2, 3, 4, 6 or 12 is wanted, so that every year is alike"));
+        }
+        let first_month = s.integer("first_month", 1..=12_u8).unwrap_or(1);
+        let day = s.integer("day", 1..=28_u8);
+        let name = s.required("name", name)?;
+        Some(Self { name, commodity, classes, months, first_month, day })
     }
 }
 

@@ -46,10 +46,12 @@ pub enum Role {
     Collector,
     /// Rewrites tables: compaction, everything derived, retention.
     Maintenance,
+    /// Gives numbers to what people do to bills, one after the other.
+    Billing,
 }
 
 impl Role {
-    /// Every role.
+    /// Every role that owns what is in tables.
     pub const ALL: [Self; 2] = [Self::Collector, Self::Maintenance];
 
     /// Its word.
@@ -57,6 +59,7 @@ impl Role {
         match self {
             Self::Collector => "collector",
             Self::Maintenance => "maintenance",
+            Self::Billing => "billing",
         }
     }
 
@@ -232,7 +235,8 @@ impl Lake {
         if let Some(root) = place.local_root() {
             return match role {
                 Role::Collector => Ok(Ownership(Kind::Elsewhere)),
-                Role::Maintenance => lock(root),
+                Role::Maintenance => lock(root, role, "jobs.lock"),
+                Role::Billing => lock(root, role, "billing.lock"),
             };
         }
         self.guard().prove().await?;
@@ -246,14 +250,14 @@ impl Lake {
 }
 
 /// The lock of a folder.
-fn lock(root: &FilePath) -> Result<Ownership, StoreError> {
-    let path = root.join("jobs.lock");
+fn lock(root: &FilePath, role: Role, name: &str) -> Result<Ownership, StoreError> {
+    let path = root.join(name);
     let wrap = |source| StoreError::Directory { path: path.clone(), source };
     let file = File::create(&path).map_err(wrap)?;
     match file.try_lock() {
         Ok(()) => Ok(Ownership(Kind::Lock { _file: file })),
         Err(std::fs::TryLockError::WouldBlock) => {
-            Err(StoreError::Owned { role: Role::Maintenance.as_str(), by: format!("{} is locked", path.display()) })
+            Err(StoreError::Owned { role: role.as_str(), by: format!("{} is locked", path.display()) })
         }
         Err(std::fs::TryLockError::Error(source)) => Err(wrap(source)),
     }

@@ -35,7 +35,11 @@ pub(super) fn short_texts<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a 
 }
 
 /// The rows of one usage point and month that belong in a table, in its columns and order; partition columns are left out.
-pub(super) fn table_rows(spec: &TableSpec, batches: &[RecordBatch], zone: &Zone) -> Result<Option<RecordBatch>> {
+pub(in crate::jobs) fn table_rows(
+    spec: &TableSpec,
+    batches: &[RecordBatch],
+    zone: &Zone,
+) -> Result<Option<RecordBatch>> {
     let wanted: &[&str] = match spec.name {
         "usage_days" => &[Level::Day.as_str()],
         "findings" => &[FINDING],
