@@ -39,3 +39,4 @@ pub use settings::{
     ProfilesConfig, ReceiptTopic, RetentionConfig, S3Config, S3Credentials, Secret, SerialPort, ServeConfig, Takeover,
     TlsIdentity, UndervoltageConfig, UsageConfig, VoltageLimits,
 };
+pub use settings::{EXPORT_COLUMNS, ExportConfig};

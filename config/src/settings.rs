@@ -6,6 +6,7 @@
 
 mod alerts;
 mod collect;
+mod export;
 mod lake;
 mod modbus;
 mod mqtt;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 pub use alerts::{AlertsConfig, LeakConfig, LeakRule, UndervoltageConfig, VoltageLimits};
 pub use collect::CollectConfig;
+pub use export::{EXPORT_COLUMNS, ExportConfig};
 pub use lake::{LakeConfig, LakeRoot, S3Config, S3Credentials};
 pub use modbus::{
     IdForm, ModbusDevice, ModbusFraming, ModbusLine, ModbusLink, ModbusListener, ModbusTransport, PacketPart,
@@ -57,6 +59,8 @@ pub struct Config {
     pub usage: UsageConfig,
     /// From use to billing reads.
     pub billing: BillingConfig,
+    /// What files for billing systems look like.
+    pub export: ExportConfig,
     /// Tariff calendars by name.
     pub calendars: Calendars,
     /// What bills need besides reads, in the order of the file and of the files that it names.
@@ -153,6 +157,7 @@ impl Config {
             let (modbus, modbus_listen) = modbus::read_all(lines, listeners, around);
             let mut billing = root.section("billing");
             let tariff_files = billing.texts("tariff_files").unwrap_or_default();
+            let export = ExportConfig::read(billing.section("export"));
             let (calendars, determinants) = tariffs::read(&mut root, tariff_files, around);
             Self {
                 lake,
@@ -164,6 +169,7 @@ impl Config {
                 serve: ServeConfig::read(root.section("serve")),
                 usage: UsageConfig::read(root.section("usage")),
                 billing: BillingConfig::read(billing),
+                export,
                 calendars,
                 determinants,
                 alerts: AlertsConfig::read(root.section("alerts")),

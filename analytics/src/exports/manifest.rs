@@ -72,7 +72,7 @@ pub struct Total {
 pub struct Held {
     /// Whose.
     pub usage_point_id: String,
-    /// Which channel of it.
+    /// Which channel of it, or which determinant and part.
     pub channel: String,
     /// First day of its cycle.
     pub first_day: String,

@@ -5,6 +5,7 @@
 //!
 //! Left out: NEM13 and other accumulation formats, gas, prices.
 
+mod bills;
 mod codes;
 mod column;
 mod csv;
@@ -22,6 +23,7 @@ mod tests;
 mod writer;
 mod xml;
 
+pub use bills::{BillsError, BillsWanted, export_bills};
 pub use codes::unit_name;
 pub use column::Column;
 pub use error::ExportError;

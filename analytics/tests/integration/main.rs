@@ -7,6 +7,7 @@ mod alerts;
 mod billing;
 mod completeness;
 mod determinants;
+mod exports;
 mod fixture;
 mod incremental;
 mod ledger;

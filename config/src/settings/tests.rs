@@ -268,3 +268,26 @@ fn figures_arrive_in_the_units_of_the_tables() {
     assert_eq!(config.usage.lookback_days, 56);
     assert_eq!(config.collect.commit_interval, Duration::from_secs(90));
 }
+
+#[test]
+fn exports_have_the_columns_and_participants_that_are_asked_for() {
+    let config =
+        read("[billing.export]\ncolumns = [\"value\", \"item\"]\nnem12_to = \"RETAILER1\"", Path::new("")).unwrap();
+    assert_eq!(config.export.columns, ["value", "item"]);
+    assert_eq!((config.export.nem12_from.as_str(), config.export.nem12_to.as_str()), ("", "RETAILER1"));
+    let wrong = "[billing.export]\ncolumns = [\n\"value\",\n\"prize\",\n\"value\"]\nnem12_from = \"A PARTICIPANT\"\nnem12_to = 7";
+    let found = problems(wrong);
+    assert!(
+        found[0].starts_with("f.toml:4: `billing.export.columns` names no column `prize`; there are item, run,"),
+        "{found:?}"
+    );
+    assert_eq!(
+        found[1..],
+        [
+            "f.toml:5: `billing.export.columns` names `value` twice",
+            "f.toml:6: `billing.export.nem12_from` is `A PARTICIPANT`; at most 10 letters and digits are wanted",
+            "f.toml:7: `billing.export.nem12_to` is the number 7; text in quotes is wanted",
+        ]
+    );
+    assert_eq!(problems("[billing.export]\ncolumns = []").len(), 1);
+}
