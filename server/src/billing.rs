@@ -22,6 +22,7 @@ use crate::{jobs, progress, setup};
 
 mod diff;
 mod explain;
+mod export;
 
 /// What can be done with bills.
 #[derive(Debug, Subcommand)]
@@ -42,6 +43,8 @@ pub enum BillingCommand {
     Issue(IssueArgs),
     /// Show the lists that went out, or what one of them says
     Lists(ListsArgs),
+    /// Write a list as a file for a billing system, once, with a manifest
+    Export(export::ExportArgs),
     /// Say that the billing system has taken a list
     Ack(AnswerArgs),
     /// Say that the billing system has refused a list: it can go out again
@@ -232,6 +235,7 @@ pub async fn run(global: &Global, command: &BillingCommand) -> anyhow::Result<Ex
             println!("list {}: {}", args.number, said(count, "rejected"));
         }
         BillingCommand::Ledger(args) => ledger(&lake, &rules.notices, args).await?,
+        BillingCommand::Export(args) => export::run(&config, &lake, args).await?,
         BillingCommand::Diff(args) => diff::run(&lake, &rules, args).await?,
     }
     Ok(ExitCode::SUCCESS)

@@ -3,14 +3,28 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use meterlake_analytics::Job;
+use meterlake_analytics::book::issue;
 use meterlake_analytics::exports::{BillsError, BillsWanted, ExportOptions, Exported, Folder, Format, export_bills};
+use meterlake_analytics::ledger::Materiality;
+use meterlake_analytics::runs::GateRules;
+use meterlake_analytics::{Job, JobOptions, run_job};
+use meterlake_model::ReadingBatch;
 use meterlake_store::durable::SystemSync;
 
-use crate::fixture::{TestLake, lake_with_usage};
+use crate::fixture::{TestLake, at, day, lake_with_usage, push};
 
 async fn export(lake: &TestLake, to: &Path, format: Format, only: Option<&str>) -> Result<Exported, BillsError> {
-    let wanted = BillsWanted { run: "2026-03".into(), list: None, usage_point_id: only.map(str::to_owned) };
+    export_list(lake, to, format, None, only).await
+}
+
+async fn export_list(
+    lake: &TestLake,
+    to: &Path,
+    format: Format,
+    list: Option<i64>,
+    only: Option<&str>,
+) -> Result<Exported, BillsError> {
+    let wanted = BillsWanted { run: "2026-03".into(), list, usage_point_id: only.map(str::to_owned) };
     let folder = Folder { path: to.to_owned(), sync: Arc::new(SystemSync) };
     export_bills(&lake.lake, &wanted, format, &ExportOptions::default(), &folder).await
 }
@@ -70,4 +84,37 @@ async fn rule_8_a_curve_that_goes_out_adds_up_to_the_use_of_its_bill() {
     assert_eq!(slots.len(), 31 * 96 - 4, "the clock is put forward in March");
     assert_eq!(slots.iter().sum::<i64>(), *summary);
     assert!(!text.contains(">E2<"), "a customer's file holds no other customer");
+}
+
+#[tokio::test]
+async fn rule_6_a_list_that_went_out_is_the_same_file_for_ever() {
+    let mut lake = lake_with_usage().await;
+    let today = day("2026-04-05");
+    let options = JobOptions { today: Some(today), ..JobOptions::new(day("2026-03-01"), day("2026-04-01")) };
+    run_job(&lake.lake, Job::Billing, &options).await.unwrap();
+    let by = (&GateRules::default(), &Materiality::default());
+    let list = issue(&lake.lake, "2026-03", "anna", by, today, None).await.unwrap().unwrap();
+    let to = tempfile::tempdir().unwrap();
+    let (lake_now, folder) = (&lake, to.path());
+    let first = export_list(lake_now, folder, Format::Csv, Some(list.number), None).await.unwrap();
+    assert_eq!(first.manifest.file.items, list.items.len() as u64);
+    let text = std::fs::read_to_string(&first.path).unwrap();
+    for item in &list.items {
+        let id =
+            format!("{}/{}/{}/{}", item.key.usage_point_id, item.key.determinant, item.key.part, item.key.first_day);
+        let line = text.lines().find(|l| l.starts_with(&format!("{id},"))).unwrap_or_else(|| panic!("no {id}"));
+        assert!(line.contains(&format!(",{},,{},", item.value, item.delta)), "{line}");
+    }
+    let uses = text.lines().filter(|l| l.contains(",use,")).collect::<Vec<_>>();
+    assert!(uses.iter().all(|l| l.ends_with(",valid,issue")), "with the registers at both ends: {uses:?}");
+    let unknown = export_list(lake_now, folder, Format::Csv, Some(4711), None).await.unwrap_err().to_string();
+    assert!(unknown.contains("list 4711"), "{unknown}");
+    // Later readings and runs change what is known, and not what was said.
+    let mut late = ReadingBatch::default();
+    push(&mut late, "e1", at("2026-03-10T10:07:00Z"), &[("energy_import_kwh", 1_800_000)]);
+    lake.commit(late).await;
+    lake.run(Job::Usage, "2026-03-01", "2026-04-01").await;
+    run_job(&lake.lake, Job::Billing, &options).await.unwrap();
+    let again = export_list(&lake, to.path(), Format::Csv, Some(list.number), None).await.unwrap();
+    assert!(again.was_there && again.manifest == first.manifest);
 }
