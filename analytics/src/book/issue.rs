@@ -111,9 +111,9 @@ fn due(
         let Some(standing) = book.standing(key, notices) else { continue };
         // A first row that is to go out again goes with its bill.
         for due in standing.due.iter().filter(|d| d.first_seq > 0) {
-            let rows = of.account.rows().iter().filter(|r| due.first_seq <= r.seq && r.seq <= due.last_seq);
+            let mut rows = of.account.rows().iter().filter(|r| due.first_seq <= r.seq && r.seq <= due.last_seq);
             let causes: BTreeSet<&str> = rows.clone().map(|r| r.cause.as_str()).collect();
-            let (Some(first), Some(last)) = (rows.clone().next(), rows.last()) else { continue };
+            let (Some(first), Some(last)) = (rows.clone().next(), rows.next_back()) else { continue };
             listed.push(ListedItem {
                 number,
                 posting: number,

@@ -306,7 +306,7 @@ struct Points<'a, 'r, 'm> {
 impl Points<'_, '_, '_> {
     async fn next(&mut self) -> Result<Option<RecordBatch>, JobError> {
         let run = self.pass.run;
-        while let Some(id) = self.ids.next() {
+        for id in self.ids.by_ref() {
             let Some(usage_point) = run.registry.usage_points.get(&id) else { continue };
             let rest = self.pass.rows.get(self.at..).unwrap_or_default();
             let count = rest.iter().take_while(|row| row.point.id == id).count();

@@ -43,8 +43,9 @@ fn asked(facts: &Facts) -> (&'static str, Vec<String>) {
 
 #[test]
 fn gates_open_wait_until_the_deadline_and_then_hold_or_let_estimates_go() {
-    type Change = fn(&mut Facts);
-    let cases: [(Change, &str, &[&str], &str, &[&str]); 11] = [
+    /// What is changed, the gate before the deadline with its reasons, and the gate after it with its own.
+    type Case = (fn(&mut Facts), &'static str, &'static [&'static str], &'static str, &'static [&'static str]);
+    let cases: [Case; 11] = [
         (|_| {}, "open", &[], "open", &[]),
         (|f| f.end_off_s = Some(2 * 86_400), "open", &[], "open", &[]),
         (|f| f.end_off_s = Some(2 * 86_400 + 1), "wait", &["end"], "open", &["end"]),
