@@ -1,6 +1,8 @@
--- Use by day out of the spans: what billing must come to as well.
-SELECT usage_point_id, channel, start, "end", value, quality, method, estimated,
-       start_register, start_register_quality, end_register, end_register_quality, meter_id
-FROM usage_spans
-WHERE level = 'day' AND start >= $from AND start < $to
-ORDER BY usage_point_id, channel, start
+-- Use by day out of the spans: what billing must come to as well. Where in a day readings lie, only the days know.
+SELECT s.usage_point_id, s.channel, s.start, s."end", s.value, s.quality, s.method, s.estimated,
+       s.start_register, s.start_register_quality, s.end_register, s.end_register_quality, s.meter_id,
+       d.estimated_start, d.estimated_end
+FROM usage_spans s
+LEFT JOIN usage_days d ON d.usage_point_id = s.usage_point_id AND d.channel = s.channel AND d.start = s.start
+WHERE s.level = 'day' AND s.start >= $from AND s.start < $to
+ORDER BY s.usage_point_id, s.channel, s.start

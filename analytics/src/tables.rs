@@ -75,7 +75,8 @@ pub fn usage_spans() -> TableSpec {
 
 /// Use of one usage point and channel by civil day of its zone, exact, with the registers at both ends: the wholes of
 /// [`usage_spans`], which billing adds up. `slots_…` counts the day's slots by state and `use_…` is what was used in them;
-/// the uses add up to `value`. A day on which a meter was exchanged has a row for each.
+/// the uses add up to `value`. A day on which a meter was exchanged has a row for each. What of `estimated` lies before the
+/// day's first reading is `estimated_start`, what lies behind its last `estimated_end`; both are null on a day without one.
 pub fn usage_days() -> TableSpec {
     let mut fields = vec![
         text("usage_point_id"),
@@ -95,6 +96,7 @@ pub fn usage_days() -> TableSpec {
     ];
     fields.extend(Quality::ALL.iter().map(|q| required(&format!("slots_{q}"), DataType::Int32)));
     fields.extend(Quality::ALL[1..].iter().map(|q| required(&format!("use_{q}"), AMOUNT)));
+    fields.extend(["estimated_start", "estimated_end"].map(|name| maybe(name, AMOUNT)));
     fields.extend([text(MONTH), required(BUCKET, DataType::Int32)]);
     spec("usage_days", fields, &[MONTH, BUCKET], &["usage_point_id", "channel", "start"])
 }

@@ -82,23 +82,37 @@ fn part(input: &CycleInput<'_>, chunk: &[&Span]) -> Option<CyclePart> {
 /// What of an unbroken stretch rests on an estimate.
 ///
 /// A gap within it does not count, since the registers on both sides give the total: only what lies between an estimated
-/// end of the stretch and the nearest day's border that is read or derived.
+/// end of the stretch and the nearest reading.
 fn estimated(chunk: &[&Span]) -> Option<Amount> {
     let guessed = |at: Option<Boundary>| at.is_some_and(|at| at.quality.is_estimate());
     if chunk.iter().any(|span| span.start_register.is_none()) {
         return Amount::sum(chunk.iter().map(|span| span.estimated));
     }
-    let mut from_start = 0;
+    let loose = |span: &Span| span.parts.as_ref().and_then(|parts| parts.loose);
+    let (mut counted, mut from_start) = (Amount::ZERO, 0);
     if guessed(chunk.first()?.start_register) {
-        let until = chunk.iter().position(|span| !guessed(span.end_register));
-        from_start = until.map_or(chunk.len(), |at| at + 1);
+        for span in chunk {
+            let [part, _] = loose(span).unwrap_or([span.estimated.micros(), 0]);
+            counted = counted.checked_add(Amount::from_micros(part)?)?;
+            if loose(span).is_some() {
+                break;
+            }
+            from_start += 1;
+            if !guessed(span.end_register) {
+                break;
+            }
+        }
     }
-    let mut from_end = chunk.len();
     if guessed(chunk.last()?.end_register) {
-        from_end = chunk.iter().rposition(|span| !guessed(span.start_register)).unwrap_or(0);
+        for span in chunk[from_start..].iter().rev() {
+            let [_, part] = loose(span).unwrap_or([0, span.estimated.micros()]);
+            counted = counted.checked_add(Amount::from_micros(part)?)?;
+            if loose(span).is_some() || !guessed(span.start_register) {
+                break;
+            }
+        }
     }
-    let counted = chunk[..from_start].iter().chain(&chunk[from_end.max(from_start)..]);
-    Amount::sum(counted.map(|span| span.estimated))
+    Some(counted)
 }
 
 fn share_ppm(part: Amount, whole: Amount) -> i64 {

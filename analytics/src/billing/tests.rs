@@ -182,6 +182,28 @@ fn c08_a_boundary_in_a_long_gap_is_estimated_and_both_cycles_close() {
 }
 
 #[test]
+fn b03_a_reading_between_two_gaps_ends_what_is_estimated() {
+    // Midnights of 29 and 30 April and of 1 and 2 May lie in gaps, but the register of 30 April noon is known.
+    let case = Case::electricity().meter(&[
+        ("2026-04-28 06:00", "1000"),
+        ("2026-04-30 12:00", "1054"),
+        ("2026-05-02 12:00", "1102"),
+        ("2026-05-30 12:00", "1900"),
+    ]);
+    let april = bill(&case, "2026-04-01", "2026-05-01");
+    assert_eq!((april.use_amount, april.estimated), (Some(amount("66")), amount("12")));
+    let may = bill(&case, "2026-05-01", "2026-06-01");
+    assert_eq!((may.use_amount, may.estimated), (Some(amount("834")), amount("36")));
+    assert_eq!(may.state, ReadState::Ready, "36 of 834: {:?}", may.reasons);
+
+    // A cycle between two estimates, with a reading and without one.
+    let between = bill(&case, "2026-04-30", "2026-05-01");
+    assert_eq!(between.use_amount, Some(between.estimated), "12 h before noon and 12 h behind it");
+    let inside = bill(&case, "2026-05-01", "2026-05-02");
+    assert_eq!((inside.use_amount, inside.estimated), (Some(amount("24")), amount("24")));
+}
+
+#[test]
 fn a_fall_nobody_explains_is_held_and_nothing_is_negative() {
     let case = Case::electricity()
         .meter(&[("2026-03-01", "61000"), ("2026-03-20", "62000"), ("2026-03-21", "100")])

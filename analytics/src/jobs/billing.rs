@@ -24,7 +24,7 @@ use crate::ledger::{Bill, BillInput, Context, Item, bill};
 use crate::runs::Cycle;
 use crate::tables;
 use crate::tables::read::{Rows, amount_at, instant_at};
-use crate::usage::{Boundary, Finding, Level, Rule, Severity, Span};
+use crate::usage::{Boundary, Finding, Level, Parts, Rule, Severity, Span};
 
 mod again;
 mod post;
@@ -102,6 +102,7 @@ pub async fn billing_reads_of_spans(lake: &Lake, options: &JobOptions) -> Result
     let run = Run::begin(lake, Job::Billing, options).await?;
     let mut output = Output::default();
     run.needs("usage_spans", Job::Usage, &mut output)?;
+    run.needs("usage_days", Job::Usage, &mut output)?;
     let book = book(&run, &mut output).await?;
     let rows = reads(&run, &book, DAYS_OF_SPANS, &mut output).await?;
     let batches = rows.values().map(|rows| tables::write::billing_reads(rows));
@@ -390,6 +391,7 @@ fn spans(
         let (quality, method) = (rows.text("quality")?, rows.text("method")?);
         let (first, first_quality) = (rows.amount("start_register")?, rows.text("start_register_quality")?);
         let (last, last_quality) = (rows.amount("end_register")?, rows.text("end_register_quality")?);
+        let (loose_start, loose_end) = (rows.amount("estimated_start")?, rows.amount("estimated_end")?);
         for row in 0..rows.len() {
             if channel.at(row) != of {
                 channel.at(row).clone_into(&mut of);
@@ -399,6 +401,8 @@ fn spans(
                 Some(Boundary { register: register?, quality: Quality::parse(quality)? })
             };
             let start = instant_at(start, row)?;
+            let loose = amount_at(loose_start, row)?.zip(amount_at(loose_end, row)?);
+            let loose = loose.map(|(start, end)| [start.micros(), end.micros()]);
             let span = Span {
                 level: Level::Day,
                 start,
@@ -411,7 +415,7 @@ fn spans(
                 end_register: boundary(amount_at(last, row)?, last_quality.at(row)),
                 installation: index_of(&with, meter_id.at(row), start),
                 evidence: None,
-                parts: None,
+                parts: Some(Box::new(Parts { loose, ..Parts::default() })),
             };
             match found.get_mut(&of) {
                 Some(list) => list.push(span),

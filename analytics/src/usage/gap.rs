@@ -9,9 +9,7 @@ use super::history::DayNumber;
 use super::reconcile::{share, spread};
 use super::register::{Register, scale};
 use super::sink::Sink;
-
-/// Shapes are weighed in parts of a millionth, so that short pieces keep their share.
-const FINE: i128 = 1024;
+use super::weight::{Weight, over_one};
 
 /// How the value of a stretch of the curve came about.
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +33,7 @@ pub(super) struct Piece {
     slot_micros: i64,
     /// Whether a day ends with it.
     pub(super) midnight: bool,
-    weight: i128,
+    weight: Weight,
     /// Its share, in steps of the register.
     pub(super) steps: i64,
     pub(super) origin: Origin,
@@ -46,7 +44,7 @@ impl Piece {
         self.to.plus_micros(-self.micros)
     }
 
-    fn set(&mut self, weight: i128, quality: Quality, method: Method) {
+    fn set(&mut self, weight: Weight, quality: Quality, method: Method) {
         self.weight = weight;
         self.origin = Origin { quality, method: Some(method), bears: false };
     }
@@ -64,7 +62,7 @@ pub(super) fn pieces(mut grid: Grid<'_>, mut from: Timestamp, end: Timestamp) ->
             micros: to.micros_since(from),
             slot_micros: grid.end().micros_since(grid.start()),
             midnight: to == grid.day_end(),
-            weight: 0,
+            weight: Weight::ZERO,
             steps: 0,
             origin: READ,
         });
@@ -101,25 +99,25 @@ impl Fills<'_, '_> {
         let margin = self.register.interval_us;
         let straight = time <= self.sink.rules.linear_gap_s * 1_000_000
             && !self.sink.outage_touches(start.plus_micros(-margin), end.plus_micros(margin));
-        let total = i128::from(scale(steps.saturating_mul(unit), self.register.multiplier).unwrap_or(i64::MAX)) * FINE;
+        let total = i128::from(scale(steps.saturating_mul(unit), self.register.multiplier).unwrap_or(i64::MAX));
         for (piece, dark) in pieces.iter_mut().zip(&dark) {
-            let even = total * i128::from(piece.micros) / i128::from(lit_micros.max(1));
+            let even = Weight::new(total * i128::from(piece.micros), i128::from(lit_micros.max(1)));
             if *dark {
-                piece.set(0, Quality::Valid, Method::NoSupply);
+                piece.set(Weight::ZERO, Quality::Valid, Method::NoSupply);
             } else if steps == 0 || lit == 1 {
                 piece.set(even, Quality::Derived, Method::Closure);
             } else if straight {
-                piece.set(i128::from(piece.micros), Quality::EstimatedScaled, Method::Linear);
+                piece.set(Weight::new(i128::from(piece.micros), 1), Quality::EstimatedScaled, Method::Linear);
             } else if let Some((weight, method)) = self.like(piece) {
                 piece.set(weight, Quality::EstimatedScaled, method);
             } else {
                 piece.set(even, Quality::EstimatedScaled, Method::Even);
             }
         }
-        if pieces.iter().all(|p| p.weight == 0) {
+        if pieces.iter().all(|p| p.weight.is_zero()) {
             // Fills of nothing under a whole of something: evenly over the time with supply.
             for (piece, _) in pieces.iter_mut().zip(&dark).filter(|(_, dark)| !**dark) {
-                piece.weight = i128::from(piece.micros);
+                piece.weight = Weight::new(i128::from(piece.micros), 1);
                 if steps != 0 && piece.origin.quality.is_estimate() {
                     piece.origin.method = Some(Method::Even);
                 }
@@ -131,29 +129,30 @@ impl Fills<'_, '_> {
     /// Weighs pieces that no register bounds; their sum in steps of the resolution, or `None` where a piece has no fill.
     /// `rate` is a rise as read over microseconds, for pieces without like days.
     pub(super) fn unscaled(&mut self, pieces: &mut [Piece], rate: Option<((i64, i64), Method)>) -> Option<i64> {
-        let mut sum = 0;
         for piece in pieces.iter_mut() {
             if self.sink.outage_covers(piece.from(), piece.to) {
-                piece.set(0, Quality::Valid, Method::NoSupply);
+                piece.set(Weight::ZERO, Quality::Valid, Method::NoSupply);
                 continue;
             }
             let (weight, method) = self.like(piece).or_else(|| {
                 let ((rise, over), method) = rate.filter(|((_, over), _)| *over > 0)?;
                 let rise = i128::from(scale(rise, self.register.multiplier)?);
-                Some((rise * FINE * i128::from(piece.micros) / i128::from(over), method))
+                Some((Weight::new(rise * i128::from(piece.micros), i128::from(over)), method))
             })?;
             piece.set(weight, Quality::Estimated, method);
             piece.origin.bears = true;
-            sum += weight;
         }
-        let unit = i128::from(scale(self.register.resolution, self.register.multiplier)?.max(1)) * FINE;
+        let weights: Vec<Weight> = pieces.iter().map(|p| p.weight).collect();
+        let (weights, denominator) = over_one(&weights);
+        let sum: i128 = weights.iter().sum();
+        let unit = i128::from(scale(self.register.resolution, self.register.multiplier)?.max(1)) * denominator;
         i64::try_from((2 * sum + unit) / (2 * unit)).ok()
     }
 
-    fn like(&mut self, piece: &Piece) -> Option<(i128, Method)> {
+    fn like(&mut self, piece: &Piece) -> Option<(Weight, Method)> {
         let fill = self.sink.history.fill(piece.day, piece.place, &mut self.used, self.matters)?;
-        let weight = i128::from(fill.value) * FINE * i128::from(piece.micros) / i128::from(piece.slot_micros.max(1));
-        Some((weight, fill.method))
+        let whole = fill.count * i128::from(piece.slot_micros.max(1));
+        Some((Weight::new(fill.sum * i128::from(piece.micros), whole), fill.method))
     }
 }
 
@@ -161,19 +160,20 @@ impl Fills<'_, '_> {
 /// to it says, whatever lies before and behind, and the slots of a day share what is left to it. So the steps that are left
 /// over from slots do not gather in the first days of a long gap.
 pub(super) fn distribute(pieces: &mut [Piece], steps: i64) {
+    let exact: Vec<Weight> = pieces.iter().map(|p| p.weight).collect();
+    let (exact, _) = over_one(&exact);
     let ends: Vec<usize> = (1..=pieces.len()).filter(|end| *end == pieces.len() || pieces[*end - 1].midnight).collect();
     let (mut weights, mut days) = (Vec::with_capacity(ends.len()), Vec::with_capacity(ends.len()));
     let mut from = 0;
     for end in &ends {
-        weights.push(pieces[from..*end].iter().map(|p| p.weight).sum());
+        weights.push(exact[from..*end].iter().sum());
         from = *end;
     }
     spread(steps, &weights, &mut days);
     let mut shares = Vec::with_capacity(pieces.len());
     from = 0;
     for (end, steps) in ends.into_iter().zip(days) {
-        let weights: Vec<i128> = pieces[from..end].iter().map(|p| p.weight).collect();
-        share(steps, &weights, &mut shares);
+        share(steps, &exact[from..end], &mut shares);
         from = end;
     }
     for (piece, steps) in pieces.iter_mut().zip(shares) {

@@ -36,11 +36,19 @@ pub(super) struct History<'a> {
     short: Cell<bool>,
 }
 
-/// A suggestion of a fill rule.
+/// A suggestion of a fill rule: the mean of some values, exact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fill {
-    pub(super) value: i64,
+    pub(super) sum: i128,
+    pub(super) count: i128,
     pub(super) method: Method,
+}
+
+impl Fill {
+    /// The mean in whole millionths, half a one up.
+    pub(super) fn value(self) -> i64 {
+        i64::try_from((2 * self.sum + self.count).div_euclid(2 * self.count)).unwrap_or(i64::MAX)
+    }
 }
 
 impl<'a> History<'a> {
@@ -123,10 +131,10 @@ impl<'a> History<'a> {
         let rest = self.rest_day(day);
         let same_type = |back: &i32| self.rest_day(day - back) == rest;
         self.mean(day, slot, like, LIKE_DAYS, used, matters)
-            .map(|value| Fill { value, method: Method::LikeDay })
+            .map(|(sum, count)| Fill { sum, count, method: Method::LikeDay })
             .or_else(|| {
-                let value = self.mean(day, slot, same_type, TYPE_DAYS, used, matters)?;
-                Some(Fill { value, method: Method::DayType })
+                let (sum, count) = self.mean(day, slot, same_type, TYPE_DAYS, used, matters)?;
+                Some(Fill { sum, count, method: Method::DayType })
             })
     }
 
@@ -138,7 +146,7 @@ impl<'a> History<'a> {
         (most, least): (usize, usize),
         used: &mut BTreeSet<DayNumber>,
         matters: bool,
-    ) -> Option<i64> {
+    ) -> Option<(i128, i128)> {
         let mut found = [(0, 0_i64); 10];
         let mut count = 0;
         for back in (1..=self.back).filter(accepts) {
@@ -159,8 +167,7 @@ impl<'a> History<'a> {
         let found = &found[..count];
         used.extend(found.iter().map(|(day, _)| *day));
         let sum: i128 = found.iter().map(|(_, value)| i128::from(*value)).sum();
-        let count = i128::try_from(count).unwrap_or(1);
-        i64::try_from((2 * sum + count).div_euclid(2 * count)).ok()
+        Some((sum, i128::try_from(count).ok()?))
     }
 }
 
@@ -192,7 +199,7 @@ mod tests {
         }
         let mut used = BTreeSet::new();
         let fill = history.fill(day("2026-06-08"), 7, &mut used, true);
-        assert_eq!(fill, Some(Fill { value: 1_200_000, method: Method::LikeDay }));
+        assert_eq!(fill, Some(Fill { sum: 3_600_000, count: 3, method: Method::LikeDay }), "1.2");
         assert_eq!(used.len(), 3);
         assert_eq!(history.fill(day("2026-06-08"), 8, &mut used, true), None, "another hour teaches nothing");
         assert_eq!(history.fill(day("2026-06-09"), 7, &mut used, true), None, "one Monday makes no Tuesday");
@@ -209,7 +216,7 @@ mod tests {
         }
         let mut used = BTreeSet::new();
         let fill = history.fill(day("2026-06-08"), 0, &mut used, true);
-        assert_eq!(fill, Some(Fill { value: 20, method: Method::DayType }));
+        assert_eq!(fill, Some(Fill { sum: 100, count: 5, method: Method::DayType }));
         assert_eq!(history.fill(day("2026-06-06"), 0, &mut used, true), None, "workdays make no Saturday");
         assert_eq!(history.fill(day("2026-12-08"), 0, &mut used, true), None, "beyond 90 days nothing is remembered");
     }

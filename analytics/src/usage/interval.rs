@@ -278,7 +278,7 @@ fn fill_run(sink: &mut Sink<'_>, at: usize, slots: &mut [Slot], (from, to): (usi
                 let steps = (2 * part + count * i128::from(step)).div_euclid(2 * count * i128::from(step));
                 i64::try_from(steps).ok().map(|steps| ((a + steps * step).max(0), Method::Linear))
             }
-            None => sink.history.fill(slot.day, slot.place, &mut used, matters).map(|fill| (fill.value, fill.method)),
+            None => sink.history.fill(slot.day, slot.place, &mut used, matters).map(|fill| (fill.value(), fill.method)),
         };
         if let Some((value, method)) = fill {
             (slot.value, slot.quality, slot.method) = (Some(value), Quality::Estimated, Some(method));

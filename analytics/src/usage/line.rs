@@ -30,6 +30,8 @@ struct Open {
     quality: Quality,
     method: Option<Method>,
     estimated: i64,
+    /// What of it had been estimated at the first and at the last reading so far.
+    at_readings: Option<[i64; 2]>,
     evidence: Option<Arc<str>>,
 }
 
@@ -85,6 +87,7 @@ fn open(point: Point, border: Quality, used: i64) -> Open {
         quality: Quality::Valid,
         method: None,
         estimated: 0,
+        at_readings: None,
         evidence: None,
     }
 }
@@ -117,6 +120,7 @@ impl<'a> Line<'a, '_> {
         let mut unfilled = Unfilled::default();
         let first = points[begin];
         self.start(first.ts, first.register, border_of(first));
+        self.at_reading();
         if let Some(head) = ends.head.filter(|_| begin == 0) {
             unfilled.head = !self.head(head, points);
         }
@@ -131,6 +135,7 @@ impl<'a> Line<'a, '_> {
             } else {
                 self.gap(pair[0], pair[1], time);
             }
+            self.at_reading();
         }
         if let Some(tail) = ends.tail.filter(|_| self.at == last.ts) {
             unfilled.tail = !self.tail(tail, points);
@@ -147,6 +152,12 @@ impl<'a> Line<'a, '_> {
         self.slot = open(point, border, self.used);
         self.day = self.slot.clone();
         self.parts = Parts::default();
+    }
+
+    /// The curve stands at a reading, which ends what an estimate at an end of the day reaches.
+    fn at_reading(&mut self) {
+        let estimated = self.day.estimated;
+        self.day.at_readings.get_or_insert([estimated; 2])[1] = estimated;
     }
 
     fn scaled(&self, register: i64) -> i64 {
@@ -248,6 +259,7 @@ impl<'a> Line<'a, '_> {
         let used = fills.used;
         let Some(steps) = steps else {
             self.start(first_ts, register, border_of(first));
+            self.at_reading();
             return false;
         };
         let unit = self.register.resolution;
@@ -261,6 +273,7 @@ impl<'a> Line<'a, '_> {
             let border = if piece.to == first_ts { border_of(first) } else { Quality::Estimated };
             self.piece(piece.to, at, piece.origin, Some(&evidence), border);
         }
+        self.at_reading();
         self.sink.gap_finding(self.register.installation, Severity::Issue, (head, first_ts), &evidence);
         true
     }
@@ -367,7 +380,8 @@ impl<'a> Line<'a, '_> {
 
     fn close_day(&mut self, end: Point, border: Quality) {
         let day = &mut self.day;
-        let parts = std::mem::take(&mut self.parts);
+        let loose = day.at_readings.map(|[first, last]| [first, day.estimated - last]);
+        let parts = Parts { loose, ..std::mem::take(&mut self.parts) };
         let quality = day.border.min(border);
         let value = Amount::from_micros(self.used - day.used);
         if let (Quality::Valid | Quality::Derived | Quality::Verified, Some(value)) = (quality, value) {

@@ -24,6 +24,7 @@ mod span;
 #[cfg(test)]
 pub(crate) mod tests;
 mod walk;
+mod weight;
 
 use std::collections::BTreeSet;
 

@@ -35,6 +35,9 @@ pub struct Parts {
     pub slots: [i64; Quality::ALL.len()],
     /// Use by state, in millionths of the unit.
     pub used: [i64; Quality::ALL.len()],
+    /// What rests on an estimate of the register at the day's start up to its first reading, and from its last reading to
+    /// its end, in millionths. `None` for a day without a reading, and without a register.
+    pub loose: Option<[i64; 2]>,
 }
 
 impl Parts {

@@ -383,18 +383,23 @@ impl Walk<'_> {
         if distinct == 1 {
             return latest;
         }
-        let floor = self.last.map(|last| last.register - self.offset - self.register.jitter);
+        let jitter = self.register.jitter;
+        let floor = self.last.map(|last| last.register - self.offset);
         let ceiling = self.rows[to..]
             .iter()
             .take(3)
             .map(|row| row.value.micros())
-            .find(|value| floor.is_none_or(|floor| *value >= floor))
-            .map(|value| value.saturating_add(self.register.jitter));
-        let in_order = |row: &&Reading| {
-            let value = row.value.micros();
-            floor.is_none_or(|floor| value >= floor) && ceiling.is_none_or(|ceiling| value <= ceiling)
+            .find(|value| floor.is_none_or(|floor| *value >= floor - jitter));
+        // A value that keeps the order is better than one that has to be taken for jitter.
+        let in_order = |room: i64| {
+            let keeps = |row: &&Reading| {
+                let value = row.value.micros();
+                floor.is_none_or(|floor| value >= floor - room)
+                    && ceiling.is_none_or(|ceiling| value <= ceiling.saturating_add(room))
+            };
+            same.iter().filter(keeps).max_by_key(|row| row.order()).copied()
         };
-        let chosen = *same.iter().filter(in_order).max_by_key(|row| row.order()).unwrap_or(&latest);
+        let chosen = in_order(0).or_else(|| in_order(jitter)).unwrap_or(latest);
         self.out.counts.conflicts += u64::try_from(distinct - 1).unwrap_or(0);
         let spread = same.iter().map(|row| (row.value.micros() - chosen.value.micros()).abs()).max().unwrap_or(0);
         if spread > self.register.resolution {

@@ -14,6 +14,7 @@ mod mosquitto;
 mod nothing_lost;
 mod one_bad_thing;
 mod open_tables;
+mod oracle;
 mod peers;
 mod process;
 mod real_input;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use meterlake_device_sim::replay::data_folder;
@@ -27,9 +27,14 @@ fn recorded(file: &str) -> Option<String> {
 
 /// Imports the registry of a set, replays it through mosquitto and returns when all of it is committed.
 fn replay(site: &Site, mosquitto: &Mosquitto, set: &str, frames: &str) {
+    replay_from(&data_folder(), site, mosquitto, set, frames);
+}
+
+/// As `replay`, from another folder of recorded data.
+pub(crate) fn replay_from(folder: &Path, site: &Site, mosquitto: &Mosquitto, set: &str, frames: &str) {
     let started = Instant::now();
     let registry = site.path("registry");
-    let folder: PathBuf = std::path::absolute(data_folder()).unwrap();
+    let folder: PathBuf = std::path::absolute(folder).unwrap();
     let (registry, folder) = (registry.to_str().unwrap(), folder.to_str().unwrap());
     let broker = mosquitto.address.to_string();
     let words = ["simulate", "replay", set, "--data", folder, "--broker", &broker, "--registry", registry];

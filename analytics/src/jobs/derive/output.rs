@@ -204,6 +204,9 @@ impl Builder {
             Some(parts) => {
                 self.detail.values().append_slice(&parts.slots);
                 self.detail.values().append_slice(&parts.used);
+                for at in 0..2 {
+                    self.detail.values().append_option(parts.loose.map(|loose| loose[at]));
+                }
                 self.detail.append(true);
             }
             None => self.detail.append_null(),

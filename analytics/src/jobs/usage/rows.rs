@@ -103,13 +103,22 @@ fn day_column(batch: &RecordBatch, name: &str, zone: &Zone) -> Result<Option<Arr
         let days = (0..batch.num_rows()).map(|row| Ok(days_since_1970(zone.day_of(instant_at(start, row)?))));
         return Ok(Some(Arc::new(Date32Array::from(days.collect::<Result<Vec<_>>>()?))));
     }
-    let details = Details::of(batch, 2 * Quality::ALL.len())?;
+    let states = Quality::ALL.len();
+    let details = Details::of(batch, 2 * states + 2)?;
+    let amounts = |at| -> ArrayRef {
+        Arc::new(details.column(at).map(|n| n.map(i128::from)).collect::<Decimal128Array>().with_data_type(AMOUNT))
+    };
+    match name {
+        "estimated_start" => return Ok(Some(amounts(2 * states))),
+        "estimated_end" => return Ok(Some(amounts(2 * states + 1))),
+        _ => {}
+    }
     if let Some(at) = name.strip_prefix("slots_").and_then(at) {
         let counts = details.column(at).map(|n| i32::try_from(n.unwrap_or(0)).unwrap_or(i32::MAX));
         return Ok(Some(Arc::new(Int32Array::from_iter_values(counts))));
     }
     if let Some(at) = name.strip_prefix("use_").and_then(at) {
-        let used = details.column(Quality::ALL.len() + at).map(|n| i128::from(n.unwrap_or(0)));
+        let used = details.column(states + at).map(|n| i128::from(n.unwrap_or(0)));
         return Ok(Some(Arc::new(Decimal128Array::from_iter_values(used).with_data_type(AMOUNT))));
     }
     Ok(None)

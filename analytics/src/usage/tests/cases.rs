@@ -175,6 +175,18 @@ fn a12_of_two_values_of_one_time_the_one_in_order_wins() {
 }
 
 #[test]
+fn a12_a_value_above_its_successor_by_less_than_jitter_breaks_the_order_too() {
+    let case = Case::electricity().meter(&[
+        ("2026-03-01 00:00", "495"),
+        ("2026-03-01 01:00", "500"),
+        ("2026-03-01 01:00", "500.007"),
+        ("2026-03-01 02:00", "500"),
+        ("2026-03-01 03:00", "506"),
+    ]);
+    assert_eq!(values(&case.run()), amounts(&["5", "0", "6"]), "received later, but the register stood at 500");
+}
+
+#[test]
 fn a13_of_two_values_in_order_the_later_arrival_wins() {
     let usage = Case::electricity()
         .meter(&[("2026-03-01 00:00", "495"), ("2026-03-01 02:00", "506")])
@@ -535,4 +547,23 @@ fn missing_intervals_learn_from_like_days_and_stay_unscaled() {
     assert!(filled.iter().all(|s| s.value == Some(amount("1.5")) && s.method == Some(Method::LikeDay)));
     let estimated = Amount::sum(level(&usage, Level::Day).iter().map(|day| day.estimated));
     assert_eq!(estimated, Some(amount("13.5")));
+}
+
+#[test]
+fn e07_shares_that_tie_go_to_the_earliest_where_like_days_have_thirds() {
+    // Hours 1, 2 and 3 of three Mondays used 1, 4 and 1 thirds of a watt-hour in the mean; 2 Wh are shared out.
+    let monday = at("2026-03-02");
+    let mut uses = vec!["0"; 22 * 24];
+    for (week, hours) in [["0.001", "0.001", "0"], ["0", "0.001", "0.001"], ["0", "0.002", "0"]].iter().enumerate() {
+        uses[week * 168 + 1..week * 168 + 4].copy_from_slice(hours);
+    }
+    uses[3 * 168 + 2] = "0.002";
+    let gap = [2, 3].map(|hour| at("2026-03-23").plus_seconds(hour * 3600));
+    let readings = hourly(monday, "100", &uses).into_iter().filter(|reading| !gap.contains(&reading.ts));
+    let usage = Case::electricity().meter(&[]).readings(readings).run();
+    let slots = level(&usage, Level::Slot);
+    let filled: Vec<_> = slots.iter().filter(|slot| slot.quality == Quality::EstimatedScaled).collect();
+    assert!(filled.iter().all(|slot| slot.method == Some(Method::LikeDay)), "{filled:?}");
+    let values: Vec<_> = filled.iter().map(|slot| slot.value.unwrap()).collect();
+    assert_eq!(values, ["0.001", "0.001", "0"].map(amount), "1/3, 4/3 and 1/3 leave the same remainder");
 }
