@@ -106,8 +106,9 @@ async fn a_tenth_of_a_thousand_devices_dead_makes_the_others_no_later() {
             troubled.after_first_slot.last().unwrap()
         );
         assert!(ill <= well.mul_f64(1.05), "p99 of lateness {ill:?}, {well:?} when all live");
-        // The first silence of a device is what it costs the others; from then on nobody waits for it.
+        // The first silence of a device is what it costs the others; from then on nobody waits longer than for a short try,
+        // a quarter of the deadline: when the silent are tried is left to chance, and so is whether one meets a slot.
         let (well, ill) = (healthy.after_first_slot.last().unwrap(), troubled.after_first_slot.last().unwrap());
-        assert!(*ill <= well.mul_f64(1.05), "the latest {ill:?}, {well:?} when all live");
+        assert!(*ill <= *well + line().timeout / 4, "the latest {ill:?}, {well:?} when all live");
     }
 }
