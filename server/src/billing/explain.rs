@@ -147,10 +147,10 @@ async fn derived(
     let session = lake.session(ReadOptions::default()).await?;
     let id = point.replace('\'', "''");
     let text = format!(
-        "SELECT channel, CAST(start AS BIGINT), CAST(\"end\" AS BIGINT), value, quality, method, estimated,
+        "SELECT channel, CAST(start AS BIGINT) AS start_us, CAST(\"end\" AS BIGINT) AS end_us, value, quality, method, estimated,
            start_register, start_register_quality, end_register, end_register_quality, meter_id
          FROM usage_days WHERE usage_point_id = '{id}'
-           AND CAST(\"end\" AS BIGINT) > {} AND CAST(start AS BIGINT) < {} ORDER BY channel, start",
+           AND CAST(\"end\" AS BIGINT) > {} AND CAST(start AS BIGINT) < {} ORDER BY channel, start_us",
         start.micros(),
         end.micros()
     );
@@ -180,9 +180,9 @@ async fn derived(
         ]);
     }
     let text = format!(
-        "SELECT channel, CAST(start AS BIGINT), CAST(\"end\" AS BIGINT), rule, severity, evidence FROM findings
+        "SELECT channel, CAST(start AS BIGINT) AS start_us, CAST(\"end\" AS BIGINT) AS end_us, rule, severity, evidence FROM findings
          WHERE usage_point_id = '{id}' AND CAST(\"end\" AS BIGINT) >= {} AND CAST(start AS BIGINT) < {}
-         ORDER BY channel, start, rule",
+         ORDER BY channel, start_us, rule",
         start.micros(),
         end.micros()
     );

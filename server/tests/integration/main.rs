@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that unwraps says what it expects")]
 
+mod billing_commands;
 mod command_line;
 mod completeness;
 mod golden_files;
