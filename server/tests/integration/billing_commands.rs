@@ -53,7 +53,8 @@ fn bills_are_run_issued_written_acknowledged_explained_and_corrected() {
         tell(&words);
         assert_eq!(names(), first, "the same export again is the same bytes");
     }
-    tell(&["billing", "ack", "1", "--by", "billing system"]);
+    let number = rows(&tell(&["billing", "lists"]))[0][0].clone();
+    tell(&["billing", "ack", &number, "--by", "billing system"]);
     assert!(status().iter().any(|row| row[0] == point && row[4].starts_with("acked")), "{:?}", status());
     let explained = tell(&["billing", "explain", &point, "--month", month]);
     for word in ["day", "register", "energy_import_kwh"] {
