@@ -234,9 +234,9 @@ async fn readings(
         }
         let name = channel.name();
         let text = format!(
-            "SELECT CAST(ts AS BIGINT), {name}, revision, received_at, source, profile, flags, commit_seq, meter_id
+            "SELECT CAST(ts AS BIGINT) AS ts_us, {name}, revision, received_at, source, profile, flags, commit_seq, meter_id
              FROM {table} WHERE meter_id IN ({}) AND {name} IS NOT NULL AND ({})
-             ORDER BY ts, meter_id, revision LIMIT 20000",
+             ORDER BY ts_us, meter_id, revision LIMIT 20000",
             meters.join(", "),
             times.join(" OR ")
         );
