@@ -12,35 +12,21 @@ use meterlake_model::Quality;
 use meterlake_store::TableSpec;
 use meterlake_store::schema::{MONTH, instant, maybe, required, spec, text, time};
 
+mod billing;
+mod bucket;
 pub(crate) mod read;
 pub(crate) mod write;
+
+pub use billing::{
+    billing_corrections, billing_determinants, billing_events, billing_items, billing_reads, billing_runs,
+};
+pub use bucket::{bucket_of, buckets_for};
 
 /// Partition column: which share of the usage points.
 pub const BUCKET: &str = "bucket";
 
 /// The bucket of tables that have few rows a usage point.
 pub const ONLY_BUCKET: i32 = 0;
-
-/// Usage points in a bucket, at most about so many.
-const BUCKET_POINTS: usize = 1 << 14;
-
-/// How many buckets the slots and days of so many usage points are shared out to: 1 up to some ten thousand points, 64 for
-/// a million.
-pub fn buckets_for(points: usize) -> u16 {
-    let buckets = points.div_ceil(BUCKET_POINTS).max(1).next_power_of_two();
-    u16::try_from(buckets).unwrap_or(1 << 15)
-}
-
-/// The bucket of a usage point: the same on every machine and in every version (FNV-1a over its id, mixed as MurmurHash 3
-/// mixes).
-pub fn bucket_of(point: &str, buckets: u16) -> u16 {
-    let hash = point
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
-    let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    let hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    u16::try_from((hash ^ (hash >> 33)) % u64::from(buckets.max(1))).unwrap_or(0)
-}
 
 /// Partition column of `alert_events`: who took the step, `machine` or `person`.
 pub const ORIGIN: &str = "origin";
@@ -152,161 +138,6 @@ pub fn findings() -> TableSpec {
         required(BUCKET, DataType::Int32),
     ];
     spec("findings", fields, &[MONTH, BUCKET], &["usage_point_id", "channel", "start", "rule"])
-}
-
-/// One row a run: all cycles of one commodity that begin in one civil month. Totals by channel are in the reads.
-pub fn billing_runs() -> TableSpec {
-    let fields = vec![
-        text("run"),
-        text("channel"),
-        required("reads", DataType::Int64),
-        required("ready", DataType::Int64),
-        required("held", DataType::Int64),
-        required("use_amount", AMOUNT),
-        required("estimated", AMOUNT),
-        text(MONTH),
-        required(BUCKET, DataType::Int32),
-    ];
-    spec("billing_runs", fields, &[MONTH, BUCKET], &["run", "channel"])
-}
-
-/// Determinants of one usage point, channel and cycle.
-pub fn billing_reads() -> TableSpec {
-    let fields = vec![
-        text("run"),
-        text("usage_point_id"),
-        text("channel"),
-        maybe("customer_id", DataType::Utf8),
-        required("first_day", DataType::Date32),
-        required("last_day", DataType::Date32),
-        time("start"),
-        time("end"),
-        maybe("start_read_at", instant()),
-        maybe("start_register", AMOUNT),
-        maybe("start_quality", DataType::Utf8),
-        maybe("end_read_at", instant()),
-        maybe("end_register", AMOUNT),
-        maybe("end_quality", DataType::Utf8),
-        maybe("use_amount", AMOUNT),
-        required("estimated", AMOUNT),
-        required("estimated_share_ppm", DataType::Int64),
-        required("covered_s", DataType::Int64),
-        required("days", DataType::Int32),
-        required("days_covered", DataType::Int32),
-        text("state"),
-        text("reasons"),
-        text("parts"),
-        maybe("facts", DataType::Utf8),
-        maybe("basis", DataType::Utf8),
-        maybe("end_evidence", DataType::Utf8),
-        maybe("context", DataType::Utf8),
-        text(MONTH),
-        required(BUCKET, DataType::Int32),
-    ];
-    spec("billing_reads", fields, &[MONTH, BUCKET], &["usage_point_id", "channel", "start"])
-}
-
-/// What a bill needs of one usage point and cycle besides its reads: one row a part of a configured determinant. The key
-/// of an item is (usage_point_id, determinant, part, first_day). `value` is null where it is not known; `held` says whether a
-/// note speaks against a bill. `at_start` and `at_end` are of a window or slot within the cycle.
-pub fn billing_determinants() -> TableSpec {
-    let fields = vec![
-        text("usage_point_id"),
-        text("determinant"),
-        text("part"),
-        text("kind"),
-        required("first_day", DataType::Date32),
-        required("last_day", DataType::Date32),
-        time("start"),
-        time("end"),
-        maybe("value", AMOUNT),
-        text("unit"),
-        text("quality"),
-        required("estimated_share_ppm", DataType::Int64),
-        maybe("at_start", instant()),
-        maybe("at_end", instant()),
-        required("held", DataType::Boolean),
-        text("notes"),
-        text(MONTH),
-        required(BUCKET, DataType::Int32),
-    ];
-    spec("billing_determinants", fields, &[MONTH, BUCKET], &["usage_point_id", "determinant", "part", "start"])
-}
-
-/// What people did to bills and edits, and what was posted: rows are only ever added. `seq` is their order.
-pub fn billing_events() -> TableSpec {
-    let fields = vec![
-        required("seq", DataType::Int64),
-        time("at"),
-        text("person"),
-        text("kind"),
-        maybe("run", DataType::Utf8),
-        maybe("usage_point_id", DataType::Utf8),
-        maybe("channel", DataType::Utf8),
-        maybe("first_day", DataType::Date32),
-        maybe("last_day", DataType::Date32),
-        maybe("value", AMOUNT),
-        maybe("number", DataType::Int64),
-        maybe("covers", DataType::Utf8),
-        maybe("note", DataType::Utf8),
-        text(MONTH),
-    ];
-    spec("billing_events", fields, &[MONTH], &["seq"])
-}
-
-/// The lists that went out: `kind` is `bill` for what is billed for the first time, or `correction`. Rows are only ever
-/// added, and count once event `posting` is there.
-pub fn billing_items() -> TableSpec {
-    let mut fields = vec![required("number", DataType::Int64), required("posting", DataType::Int64), text("kind")];
-    fields.extend(item_key());
-    fields.extend([
-        text("unit"),
-        maybe("old", AMOUNT),
-        required("value", AMOUNT),
-        required("delta", AMOUNT),
-        text("quality"),
-        required("estimated", AMOUNT),
-        text("cause"),
-        required("first_seq", DataType::Int32),
-        required("last_seq", DataType::Int32),
-        text("run_id"),
-        text(MONTH),
-    ]);
-    spec("billing_items", fields, &[MONTH], &["number", "usage_point_id", "determinant", "part", "first_seq"])
-}
-
-/// The ledger: what was issued of each item (`seq` 0), and each later change with its cause. The sum of `delta` is the
-/// present value. Rows are only ever added, and count once event `posting` is there.
-pub fn billing_corrections() -> TableSpec {
-    let mut fields = item_key().to_vec();
-    fields.extend([
-        required("seq", DataType::Int32),
-        text("cause"),
-        maybe("old", AMOUNT),
-        required("new", AMOUNT),
-        required("delta", AMOUNT),
-        text("unit"),
-        required("is_register", DataType::Boolean),
-        text("quality"),
-        text("basis"),
-        text("context"),
-        text("run_id"),
-        required("posting", DataType::Int64),
-        text(MONTH),
-    ]);
-    spec("billing_corrections", fields, &[MONTH], &["usage_point_id", "determinant", "part", "first_day", "seq"])
-}
-
-/// What an item is.
-fn item_key() -> [Field; 6] {
-    [
-        text("run"),
-        text("usage_point_id"),
-        text("determinant"),
-        text("part"),
-        required("first_day", DataType::Date32),
-        required("last_day", DataType::Date32),
-    ]
 }
 
 /// One alert as far as the machine knows it; people's steps are in [`alert_events`].
@@ -479,16 +310,6 @@ pub fn all() -> [TableSpec; 16] {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_bucket_holds_some_ten_thousand_points_and_they_spread_evenly() {
-        let buckets = [0, 1, 10_000, 16_384, 16_385, 100_000, 1_000_000].map(buckets_for);
-        assert_eq!(buckets, [1, 1, 1, 1, 2, 8, 64]);
-        let mut counts = [0_usize; 64];
-        (0..64_000).for_each(|n| counts[usize::from(bucket_of(&format!("ES00{n:08}"), 64))] += 1);
-        assert!(counts.iter().all(|n| (800..1200).contains(n)), "{counts:?}");
-        assert_eq!([bucket_of("E1", 1), bucket_of("E1", 64), bucket_of("E2", 64)], [0, 35, 49], "for ever");
-    }
 
     #[test]
     fn every_table_names_only_columns_that_it_has_and_ends_with_its_partitions() {
