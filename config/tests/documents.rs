@@ -51,6 +51,11 @@ fn tests(cell: &str) -> Vec<(&str, &str)> {
         .collect()
 }
 
+/// Files of the tree that a cell links, cases of a test among them.
+fn links(cell: &str) -> Vec<&str> {
+    cell.split("](../").skip(1).filter_map(|link| Some(link.split_once(')')?.0)).collect()
+}
+
 /// Whether a source has a test of this name: a function whose attributes say so.
 fn has_test(source: &str, name: &str) -> bool {
     let lines: Vec<&str> = source.lines().map(str::trim).collect();
@@ -86,13 +91,13 @@ fn problems(text: &str, root: &Path) -> Vec<String> {
         if named.is_empty() == (last != "not yet") {
             problems.push(format!("line {line}: `{name}` names no test and does not say `not yet`, or both"));
         }
+        for path in cells.iter().flat_map(|cell| links(cell)).filter(|path| !root.join(path).is_file()) {
+            problems.push(format!("line {line}: {path} is not there"));
+        }
         for (test, path) in named {
-            match std::fs::read_to_string(root.join(path)) {
-                Err(error) => problems.push(format!("line {line}: {path}: {error}")),
-                Ok(source) if !has_test(&source, test) => {
-                    problems.push(format!("line {line}: {path} has no test `{test}`"));
-                }
-                Ok(_) => {}
+            let source = std::fs::read_to_string(root.join(path)).unwrap_or_default();
+            if !has_test(&source, test) {
+                problems.push(format!("line {line}: {path} has no test `{test}`"));
             }
         }
     }
@@ -134,7 +139,8 @@ fn what_a_comparison_says_wrongly_is_found() {
         ("| **V07** | none found | `a_name_without_its_file` |", "names no test"),
         ("| **V07** | none found | [`gone`](../config/tests/documents.rs) |", "has no test `gone`"),
         ("| **V07** | none found | [`problems`](../config/tests/documents.rs) |", "has no test `problems`"),
-        ("| **V07** | none found | [`x`](../config/tests/gone.rs) |", "config/tests/gone.rs: "),
+        ("| **V07** | none found | [`x`](../config/tests/gone.rs) |", "config/tests/gone.rs is not there"),
+        ("| **V07** | see [cases](../config/gone.toml) | not yet |", "config/gone.toml is not there"),
         ("| **V07** | a rule [O2] | not yet |", "source O2"),
     ] {
         let found = problems(&sound.replace(&format!("{row}\n"), &format!("{wrong}\n")), &root()).join("\n");
