@@ -51,6 +51,15 @@ impl TestLake {
         Self { lake, committer, position: 0, folder }
     }
 
+    /// The same folder in the hands of a new process.
+    pub(crate) async fn restarted(self) -> Self {
+        let Self { lake, committer, position, folder } = self;
+        drop((lake, committer));
+        let lake = Lake::open(folder.path()).unwrap();
+        let committer = Committer::open(&lake).await.unwrap();
+        Self { lake, committer, position, folder }
+    }
+
     /// Commits a batch as the journal's next record; gives its position.
     pub(crate) async fn commit(&mut self, batch: ReadingBatch) -> i64 {
         self.queue(batch);

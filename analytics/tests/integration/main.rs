@@ -17,3 +17,4 @@ mod profiles;
 mod rerun;
 mod scale;
 mod usage;
+mod years_later;
