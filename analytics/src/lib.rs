@@ -20,4 +20,4 @@ pub mod tables;
 pub mod usage;
 
 pub use jobs::{Job, JobError, JobOptions, JobReport, run_job};
-pub use rules::Rules;
+pub use rules::{FillRules, Rules};

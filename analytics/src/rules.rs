@@ -1,6 +1,6 @@
 //! The rules of every job as plain values: what `server` fills from the configuration and hands over.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use meterlake_model::CivilDay;
 use meterlake_model::calendar::Calendars;
@@ -15,13 +15,27 @@ use crate::completeness::CompletenessRules;
 use crate::ledger::Materiality;
 use crate::profiles::ProfileRules;
 use crate::runs::{CycleCalendar, GateRules};
-use crate::usage::UsageRules;
+use crate::usage::storm::StormRules;
+use crate::usage::{LoadProfile, Temperatures, UsageRules};
+
+/// What fills go by beside readings.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FillRules {
+    /// The weather by region: a node of the network, for all that hangs below it, or `*` for all.
+    pub weather: BTreeMap<String, Temperatures>,
+    /// Load profiles; of several for a usage point the first.
+    pub profiles: Vec<LoadProfile>,
+    /// When the estimates of an area wait.
+    pub storm: StormRules,
+}
 
 /// Everything that decides what a job makes of the same readings.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
     /// Checks and fills of usage spans.
     pub usage: UsageRules,
+    /// What fills of usage go by beside readings.
+    pub fills: FillRules,
     /// When an estimate is too much of a bill.
     pub billing: BillingRules,
     /// When a bill goes out, waits or is held.
@@ -55,6 +69,6 @@ impl Rules {
 
     /// As [`Self::hash`], of what usage follows from: a new tariff or alert limit is none of it.
     pub fn usage_hash(&self) -> String {
-        hex(&Sha256::digest(format!("{:?} {:?}", self.usage, self.holidays))[..8])
+        hex(&Sha256::digest(format!("{:?} {:?} {:?}", self.usage, self.fills, self.holidays))[..8])
     }
 }

@@ -110,13 +110,16 @@ pub fn usage_anchors() -> TableSpec {
 }
 
 /// What the derived months stand for: those listed are as a run pinned to `commit_seq` over this basis would derive them
-/// from nothing. The row without a month says up to which commit a run may have written.
+/// from nothing. The row without a month says up to which commit a run may have written; rows with an `area` say from when
+/// on nothing is estimated in a part of the network, since too much of it is silent.
 pub fn usage_progress() -> TableSpec {
     let fields = vec![
         text("derived_month"),
         text("basis"),
         required("commit_seq", DataType::Int64),
         required("reached", DataType::Int64),
+        maybe("area", DataType::Utf8),
+        maybe("suspended_since", instant()),
     ];
     spec("usage_progress", fields, &[], &["derived_month"])
 }

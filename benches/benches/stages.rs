@@ -8,7 +8,9 @@ use std::hint::black_box;
 use std::path::Path;
 
 use anyhow::{Context, ensure};
-use meterlake_analytics::usage::{InstallationReadings, Level, PointInput, PointUsage, Reading, UsageRules, derive};
+use meterlake_analytics::usage::{
+    Aids, InstallationReadings, Level, PointInput, PointUsage, Reading, UsageRules, derive,
+};
 use meterlake_analytics::{Job, JobOptions, run_job};
 use meterlake_benches::arguments::Arguments;
 use meterlake_benches::input::{Input, SEED};
@@ -127,6 +129,7 @@ fn walk(input: &Input, repeats: usize) -> anyhow::Result<Derived> {
             outages: &[],
             holidays: &holidays,
             wholes: &[],
+            aids: Aids::default(),
             anchor: None,
             borders: &[],
             from,

@@ -25,6 +25,7 @@
 //! | `active` | whether the account is active; default: yes |
 //! | `continuous_use` | known to use water at all hours, so excepted from the leak rule; default: no |
 //! | `nominal_voltage_v` | between phase and neutral, electricity only; default: that of the voltage profile |
+//! | `customer_since` | when the customer moved in: estimates learn from no use before; default: always |
 //!
 //! | `meters.csv` | is |
 //! |---|---|
@@ -39,6 +40,7 @@
 //! | `meter_id` *, `usage_point_id` * | which meter hung where |
 //! | `installed_at` | default: from its first reading |
 //! | `removed_at` | the first instant at which it is gone; default: still there |
+//! | `role` | `main`, or `check` for a meter beside another one of the same channels, whose use is not counted and stands in where the other's is missing; default: `main` |
 //!
 //! A meter exchange is one installation that ends and another that begins. So is a changed transformer ratio, with the
 //! same meter.
@@ -75,7 +77,7 @@ mod channels;
 mod check;
 mod read;
 mod rows;
-mod table;
+pub(crate) mod table;
 mod write;
 
 pub use read::read_dir;
@@ -95,6 +97,7 @@ const USAGE_POINTS: FileSpec = FileSpec {
         "active",
         "continuous_use",
         "nominal_voltage_v",
+        "customer_since",
     ],
     may_be_absent: false,
 };
@@ -109,7 +112,7 @@ const METERS: FileSpec = FileSpec {
 const INSTALLATIONS: FileSpec = FileSpec {
     name: "installations.csv",
     required: &["meter_id", "usage_point_id"],
-    optional: &["installed_at", "removed_at"],
+    optional: &["installed_at", "removed_at", "role"],
     may_be_absent: false,
 };
 

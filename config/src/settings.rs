@@ -7,6 +7,7 @@
 mod alerts;
 mod collect;
 mod export;
+mod fills;
 mod lake;
 mod modbus;
 mod mqtt;
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 pub use alerts::{AlertsConfig, LeakConfig, LeakRule, UndervoltageConfig, VoltageLimits};
 pub use collect::CollectConfig;
 pub use export::{EXPORT_COLUMNS, ExportConfig};
+pub use fills::{LoadProfileConfig, ProfileWeights, StormConfig, Weather};
 pub use lake::{LakeConfig, LakeRoot, S3Config, S3Credentials};
 pub use modbus::{
     IdForm, ModbusDevice, ModbusFraming, ModbusLine, ModbusLink, ModbusListener, ModbusTransport, PacketPart,
@@ -167,7 +169,7 @@ impl Config {
                 collect,
                 jobs: JobsConfig::read(root.section("jobs")),
                 serve: ServeConfig::read(root.section("serve")),
-                usage: UsageConfig::read(root.section("usage")),
+                usage: UsageConfig::read(root.section("usage"), around),
                 billing: BillingConfig::read(billing),
                 export,
                 calendars,

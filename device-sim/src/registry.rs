@@ -42,6 +42,7 @@ impl Simulation {
                     active: true,
                     continuous_use: point.class == Class::Hospital,
                     nominal_voltage_dv: (point.place.commodity == Commodity::Electricity).then_some(NOMINAL_DV),
+                    customer_since: None,
                 },
             );
             for mount in &point.mounts {
@@ -76,6 +77,7 @@ impl Simulation {
             usage_point_id: point.usage_point_id.clone(),
             installed_at: Some(mount.installed_at),
             removed_at: mount.removed_at,
+            is_check: false,
             channels: vec![InstallationChannel {
                 channel: point.register_channel(),
                 multiplier_micros: 1_000_000,

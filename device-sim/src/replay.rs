@@ -233,6 +233,7 @@ impl Recording {
                 active: true,
                 continuous_use: false,
                 nominal_voltage_dv: None,
+                customer_since: None,
             },
         );
         registry.installations.push(Installation {
@@ -240,6 +241,7 @@ impl Recording {
             usage_point_id: id,
             installed_at: None,
             removed_at: None,
+            is_check: false,
             channels: vec![InstallationChannel {
                 channel,
                 multiplier_micros: 1_000_000,

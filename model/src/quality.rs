@@ -17,6 +17,8 @@ pub enum Method {
     LikeDay,
     /// E5: mean of the same slot of days of the same type.
     DayType,
+    /// E6: mean of the same slot of the days whose weather was nearest.
+    ProxyDay,
     /// E7: profile of the segment at the customer's own level.
     Profile,
     /// E8: projected beyond the last reading.
@@ -28,13 +30,14 @@ pub enum Method {
 }
 
 impl Method {
-    const NAMES: [(Self, &'static str); 10] = [
+    const NAMES: [(Self, &'static str); 11] = [
         (Self::NoSupply, "no_supply"),
         (Self::Twin, "twin"),
         (Self::Closure, "closure"),
         (Self::Linear, "linear"),
         (Self::LikeDay, "like_day"),
         (Self::DayType, "day_type"),
+        (Self::ProxyDay, "proxy_day"),
         (Self::Profile, "profile"),
         (Self::Project, "project"),
         (Self::Boundary, "boundary"),

@@ -36,6 +36,8 @@ pub struct UsagePoint {
     pub continuous_use: bool,
     /// Nominal voltage between phase and neutral, in 0.1 V; electricity only.
     pub nominal_voltage_dv: Option<i64>,
+    /// Since when this customer is supplied there: what was used before says nothing of its use. `None`: always.
+    pub customer_since: Option<Timestamp>,
 }
 
 /// A meter.
@@ -142,6 +144,9 @@ pub struct Installation {
     pub installed_at: Option<Timestamp>,
     /// When it was removed. `None`: still there.
     pub removed_at: Option<Timestamp>,
+    /// Whether it only stands beside another meter of the point: its use is not counted, and stands in where the other's
+    /// is missing.
+    pub is_check: bool,
     /// Its channels, in catalogue order.
     pub channels: Vec<InstallationChannel>,
 }

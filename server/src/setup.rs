@@ -1,9 +1,9 @@
 //! What every command begins with: the runtime, the configuration, the lake, the rules.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Context;
-use meterlake_analytics::Rules;
 use meterlake_analytics::alerts::leak::{LeakRules, LeakVariant};
 use meterlake_analytics::alerts::undervoltage::{VoltageProfile, VoltageRules};
 use meterlake_analytics::billing::BillingRules;
@@ -11,12 +11,14 @@ use meterlake_analytics::completeness::CompletenessRules;
 use meterlake_analytics::ledger::Materiality;
 use meterlake_analytics::profiles::ProfileRules;
 use meterlake_analytics::runs::{CycleCalendar, CycleRule, GateRules};
-use meterlake_analytics::usage::UsageRules;
+use meterlake_analytics::usage::storm::StormRules;
+use meterlake_analytics::usage::{LoadProfile, Shape, Temperatures, UsageRules};
+use meterlake_analytics::{FillRules, Rules};
 use meterlake_config::{
-    Config, CycleConfig, HourRange, LakeConfig, LakeRoot, LeakConfig, LeakRule, S3Credentials, UndervoltageConfig,
-    UsageConfig, VoltageLimits,
+    Config, CycleConfig, HourRange, LakeConfig, LakeRoot, LeakConfig, LeakRule, LoadProfileConfig, S3Credentials,
+    UndervoltageConfig, UsageConfig, VoltageLimits,
 };
-use meterlake_model::Amount;
+use meterlake_model::{Amount, CivilDay};
 use meterlake_store::{Credentials, Lake, Location, S3Location};
 use tokio::runtime::{Builder, Runtime};
 
@@ -98,6 +100,7 @@ pub fn open_lake(config: &Config) -> anyhow::Result<Lake> {
 pub fn rules(config: &Config) -> Rules {
     Rules {
         usage: usage_rules(&config.usage),
+        fills: fill_rules(&config.usage),
         billing: BillingRules { estimated_limit_permille: i64::from(config.billing.estimated_limit_permille) },
         gates: GateRules {
             boundary_days: i64::from(config.billing.boundary_days),
@@ -159,6 +162,28 @@ fn usage_rules(config: &UsageConfig) -> UsageRules {
         history_days: i32::from(config.lookback_days),
         average_days: i32::from(config.average_days),
         project_s: seconds(config.project),
+        shapes: config.shapes.iter().filter_map(|method| Shape::parse(method.as_str())).collect(),
+    }
+}
+
+fn fill_rules(config: &UsageConfig) -> FillRules {
+    let days = |days: &BTreeMap<CivilDay, i32>| Temperatures::new(days.iter().map(|(day, mean)| (*day, *mean)));
+    let profile = |of: &LoadProfileConfig| {
+        // The configuration refuses what is no profile.
+        let profile = LoadProfile::new(of.name.clone(), of.commodity, of.classes.clone(), of.weights.clone());
+        profile.map(|profile| profile.with_daily_use(of.daily_use))
+    };
+    FillRules {
+        weather: config.weather.iter().map(|(region, of)| (region.clone(), days(of))).collect(),
+        profiles: config.profiles.iter().filter_map(profile).collect(),
+        storm: StormRules {
+            enabled: config.storm.enabled,
+            drop_permille: i64::from(config.storm.drop_permille),
+            resume_permille: i64::from(config.storm.resume_permille),
+            min_meters: config.storm.min_meters,
+            release_hours: usize::from(config.storm.release_days) * 24,
+            usual_hours: usize::from(config.storm.usual_days) * 24,
+        },
     }
 }
 

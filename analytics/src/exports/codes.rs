@@ -78,6 +78,7 @@ pub(super) const fn cim_quality(quality: Quality, method: Option<Method>) -> &'s
             Some(Method::Linear) => "3.8.3",
             Some(Method::LikeDay) => "3.8.4",
             Some(Method::DayType) => "3.8.5",
+            Some(Method::ProxyDay) => "3.8.6",
             Some(Method::Profile) => "3.8.7",
             Some(Method::Project) => "3.8.8",
             _ => "3.8.0",
@@ -101,7 +102,8 @@ pub(super) const fn nem12_quality(quality: Quality, method: Option<Method>) -> &
             Some(Method::DayType) => "S15",
             Some(Method::Linear | Method::Even) => "S17",
             Some(Method::NoSupply) => "S19",
-            Some(Method::Profile) => "S18",
+            // Days of like weather have no method of their own there.
+            Some(Method::ProxyDay | Method::Profile) => "S18",
             None => match quality {
                 Quality::Derived => "S12",
                 _ => "S18",

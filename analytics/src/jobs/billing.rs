@@ -178,7 +178,7 @@ pub(super) type Reads<'a> = BTreeMap<String, Vec<ReadRow<'a>>>;
 /// The installations of every usage point, in order of time.
 fn installed<'a>(run: &'a Run<'_>) -> BTreeMap<&'a str, Vec<&'a Installation>> {
     let mut installed: BTreeMap<&str, Vec<&Installation>> = BTreeMap::new();
-    for installation in &run.registry.installations {
+    for installation in run.registry.installations.iter().filter(|i| !i.is_check) {
         installed.entry(installation.usage_point_id.as_str()).or_default().push(installation);
     }
     for installations in installed.values_mut() {
@@ -262,6 +262,7 @@ fn add_point<'a>(
                 pins: &pins,
                 edits: &edits,
                 average_days: run.rules.usage.average_days,
+                customer_since: point.customer_since,
                 estimated_before: book.estimated_before(id, channel, cycle.first_day),
             };
             let bill = bill(&input, &run.rules.billing, &run.rules.gates);

@@ -61,7 +61,7 @@ pub(super) async fn derive(run: &Run<'_>) -> Result<Output, JobError> {
 }
 
 /// The newest arrival of any reading up to the pin, in seconds since 1970; `None` when nothing ever arrived.
-async fn horizon(run: &Run<'_>) -> Result<Option<i64>, JobError> {
+pub(super) async fn horizon(run: &Run<'_>) -> Result<Option<i64>, JobError> {
     let mut newest = None;
     for commodity in Commodity::ALL {
         let table = readings_name(commodity);

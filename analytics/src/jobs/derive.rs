@@ -10,6 +10,7 @@
 //! tables hold. Rows of one usage point come together, by channel, level and start. A point whose walk must be taken up
 //! further back has one row, and its `level` is `short`.
 
+mod aids;
 mod exec;
 mod node;
 mod output;
@@ -19,17 +20,21 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use meterlake_model::registry::{Installation, Registry};
-use meterlake_model::{Channel, ChannelKind, Commodity, MeterId, Timestamp, UsagePointId};
+use meterlake_model::{Channel, ChannelKind, Commodity, MeterId, NodeId, Timestamp, UsagePointId};
 
 use crate::rules::Rules;
 use crate::usage::Anchor;
 
+pub(super) use aids::above;
 pub use exec::UsageDeriveExec;
 pub use node::{UsageDerive, UsageDerivePlanner};
 pub(crate) use output::{BORDER, FINDING, SHORT};
 
 /// Times without supply by meter, shown by something other than silence.
 pub(crate) type Outages = HashMap<MeterId, Vec<(Timestamp, Timestamp)>>;
+
+/// From when on nothing is estimated, by part of the network.
+pub(crate) type Suspensions = BTreeMap<NodeId, Timestamp>;
 
 /// What of one usage point is derived, and from where on.
 #[derive(Debug, Clone)]
@@ -58,6 +63,8 @@ pub(crate) struct DeriveInput {
     pub(crate) from: Timestamp,
     /// Spans that start then or later are not emitted.
     pub(crate) to: Timestamp,
+    /// From when on nothing is estimated, by part of the network.
+    pub(crate) suspended: Suspensions,
     /// First instants of the months in between.
     pub(crate) borders: Vec<Timestamp>,
     /// Which points, and from where on; `None`: all, from their installations on.
@@ -85,7 +92,14 @@ impl DeriveInput {
             indexes.sort_by_key(|i| registry.installations[*i].installed_at);
         }
         let (borders, plans) = (Vec::new(), None);
-        Self { commodity, registry, rules, outages, from, to, borders, plans, by_point }
+        let suspended = Suspensions::new();
+        Self { commodity, registry, rules, outages, from, to, suspended, borders, plans, by_point }
+    }
+
+    /// The same, with estimates that wait.
+    pub(crate) fn with_suspended(mut self, suspended: &Suspensions) -> Self {
+        self.suspended.clone_from(suspended);
+        self
     }
 
     /// The same for some points only, with what is known at the given borders.
@@ -140,7 +154,8 @@ impl DeriveInput {
     /// Two inputs with the same key give the same output, unless one of them is for some points only.
     pub(crate) fn key(&self) -> (Commodity, i64, String, i64, i64, Option<usize>) {
         let points = self.plans.as_ref().map(HashMap::len);
-        (self.commodity, self.registry.revision, self.rules.hash(), self.from.micros(), self.to.micros(), points)
+        let rules = format!("{} {:?}", self.rules.hash(), self.suspended);
+        (self.commodity, self.registry.revision, rules, self.from.micros(), self.to.micros(), points)
     }
 }
 

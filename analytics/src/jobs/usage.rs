@@ -13,7 +13,7 @@ use meterlake_model::{Commodity, MeterId, Timestamp, UsagePointId, Zone};
 use meterlake_store::Lake;
 use meterlake_store::schema::readings_name;
 
-use super::derive::{DeriveInput, Outages, SHORT, UsageDerive};
+use super::derive::{DeriveInput, Outages, SHORT, Suspensions, UsageDerive};
 use super::run::{Month, Output, Run};
 use super::{Job, JobError, JobOptions};
 use crate::tables::bucket_of;
@@ -26,9 +26,11 @@ mod point;
 mod progress;
 mod rows;
 mod shelf;
+mod storm;
 mod write;
 
 pub use progress::forget_usage;
+pub(super) use storm::suspensions;
 
 use plan::{Group, Work};
 use rows::short_texts;
@@ -48,7 +50,8 @@ const NAMED_METERS: usize = 1000;
 pub(super) async fn derive(run: &Run<'_>) -> Result<Output, JobError> {
     let mut output = Output::default();
     let outages = Arc::new(outages(run, &mut output).await?);
-    let mut work = Work::plan(run, &outages).await?;
+    let suspended = suspensions(run).await?;
+    let mut work = Work::plan(run, &outages, &suspended).await?;
     output.first_day = work.months.first().map(|month| Zone::utc().day_of(month.start));
     for commodity in Commodity::ALL {
         // They are inputs also when nothing in them is new.
@@ -58,7 +61,7 @@ pub(super) async fn derive(run: &Run<'_>) -> Result<Output, JobError> {
     let mut shelf = Shelf::new(run.session(), HELD_BYTES);
     let mut short = Vec::new();
     while let Some(group) = work.next(run, std::mem::take(&mut short)).await? {
-        short = walk(run, &outages, (&work, group), &mut shelf, &mut output).await?;
+        short = walk(run, (&outages, &suspended), (&work, group), &mut shelf, &mut output).await?;
     }
     write::replace(run, &work, &mut shelf, &mut output).await?;
     work.finish(run).await?;
@@ -68,13 +71,14 @@ pub(super) async fn derive(run: &Run<'_>) -> Result<Output, JobError> {
         "{} spans and {} findings, {} rows read, {} of {} partitions changed",
         output.spans, output.findings, output.rows_read, output.partitions_changed, output.partitions
     );
+    output.summary.push_str(&storm::told(&suspended));
     Ok(output)
 }
 
 /// Walks a group of points and puts their rows by; gives the points whose walk must be taken up further back.
 async fn walk(
     run: &Run<'_>,
-    outages: &Arc<Outages>,
+    (outages, suspended): (&Arc<Outages>, &Suspensions),
     (work, group): (&Work, Group),
     shelf: &mut Shelf,
     output: &mut Output,
@@ -85,7 +89,7 @@ async fn walk(
     let (registry, rules) = (run.registry.clone(), run.rules.clone());
     let borders = months.iter().map(|m| m.start).collect();
     let input = DeriveInput::new(group.commodity, registry, rules, outages.clone(), range);
-    let input = Arc::new(input.with_plans(group.plans, borders));
+    let input = Arc::new(input.with_suspended(suspended).with_plans(group.plans, borders));
     let mut short = Vec::new();
     if input.is_empty() || !run.has(readings_name(group.commodity)) {
         return Ok(short);

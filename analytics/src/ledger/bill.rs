@@ -39,6 +39,8 @@ pub struct BillInput<'a> {
     pub edits: &'a [&'a Edit],
     /// Days of the average that is projected.
     pub average_days: i32,
+    /// Since when the customer is there, where that is known.
+    pub customer_since: Option<Timestamp>,
     /// How many cycles in a row before this one ended on an estimate.
     pub estimated_before: i32,
 }
@@ -185,6 +187,7 @@ fn project_end(input: &BillInput<'_>, days: &mut Vec<Span>, end: Timestamp) {
         zone: input.zone,
         until: end,
         average_days: input.average_days,
+        customer_since: input.customer_since,
         multiplier_micros: channel.multiplier_micros,
         resolution: channel.resolution,
     };

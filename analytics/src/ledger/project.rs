@@ -15,6 +15,8 @@ pub struct ProjectInput<'a> {
     pub until: Timestamp,
     /// Days whose average counts.
     pub average_days: i32,
+    /// What was used before does not count: it was another's.
+    pub customer_since: Option<Timestamp>,
     /// Millionths.
     pub multiplier_micros: i64,
     /// The step of the register as read.
@@ -89,7 +91,8 @@ fn average(days: &[Span], input: &ProjectInput<'_>) -> Option<(Amount, i64, Time
     let mut next = last;
     for day in days.iter().rev().filter(|s| s.level == Level::Day) {
         let joined = std::ptr::eq(day, next) || (day.end == next.start && day.installation == next.installation);
-        let Some(value) = day.value.filter(|_| joined && good(day)) else { break };
+        let others = input.customer_since.is_some_and(|since| day.start < since && since < last.end);
+        let Some(value) = day.value.filter(|_| joined && !others && good(day)) else { break };
         used += i128::from(value.micros());
         weight += weight_of(input.zone, day.start, day.end);
         next = day;

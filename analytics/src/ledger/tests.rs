@@ -51,6 +51,7 @@ impl Book {
             pins: &pins,
             edits: &edits,
             average_days: 28,
+            customer_since: case.point.customer_since,
             estimated_before: 0,
         };
         let (start, end) = (case.point.zone.start_of_day(cycle.first_day), case.point.zone.start_of_day(cycle.end_day));

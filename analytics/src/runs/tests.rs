@@ -230,6 +230,7 @@ fn point(commodity: Commodity, class: &str, billing_day: u8) -> UsagePoint {
         active: true,
         continuous_use: false,
         nominal_voltage_dv: None,
+        customer_since: None,
     }
 }
 

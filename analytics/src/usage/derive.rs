@@ -7,11 +7,12 @@ use meterlake_model::{ChannelKind, Commodity, Timestamp};
 use super::anchor::{self, Border, Start};
 use super::finding::{Finding, Rule, Severity};
 use super::fold;
-use super::history::{DayNumber, History, number_of};
+use super::history::{DayNumber, History, Lore, number_of};
 use super::interval;
 use super::line::{self, Ends};
 use super::register::{Point, PointKind, Register, scale};
 use super::sink::Sink;
+use super::twin::Twin;
 use super::walk::{Walked, walk};
 use super::{InstallationReadings, PointInput, PointUsage, Reading, UsageRules};
 
@@ -40,7 +41,8 @@ fn derive_from(point: &PointInput<'_>, rules: &UsageRules, learn: Option<Timesta
     let mut sink = Sink {
         input: point,
         rules,
-        history: History::new(&holidays, rules.history_days),
+        history: History::new(lore(point, rules, &holidays)),
+        twins: twins(point, rules),
         outage_days: outage_days(point),
         slots: Vec::new(),
         days: Vec::new(),
@@ -50,7 +52,9 @@ fn derive_from(point: &PointInput<'_>, rules: &UsageRules, learn: Option<Timesta
         short: false,
     };
     if let Some(left_out) = point.anchor.map(|anchor| anchor.ts).or(learn) {
-        sink.history.set_floor(number_of(point.usage_point.zone.day_of(left_out)) + 1);
+        // What a twin said is looked at a little before, too.
+        let whole = left_out.plus_micros(sink.twins.iter().map(Twin::reach_us).max().unwrap_or(0));
+        sink.history.set_floor(number_of(point.usage_point.zone.day_of(whole)) + 1);
     }
     let mut usage = PointUsage::default();
     match point.channel.kind() {
@@ -68,6 +72,29 @@ fn derive_from(point: &PointInput<'_>, rules: &UsageRules, learn: Option<Timesta
     slots.splice(0..0, days);
     usage.spans = slots;
     usage
+}
+
+fn lore<'a>(point: &PointInput<'a>, rules: &'a UsageRules, holidays: &'a BTreeSet<DayNumber>) -> Lore<'a> {
+    let zone = &point.usage_point.zone;
+    let moved_in = point.usage_point.customer_since.map(|since| {
+        let day = zone.day_of(since);
+        let whole = zone.start_of_day(day) == since;
+        (number_of(day), number_of(day) + i32::from(!whole))
+    });
+    Lore {
+        holidays,
+        back: rules.history_days,
+        average_days: rules.average_days,
+        shapes: &rules.shapes,
+        temperatures: point.aids.temperatures,
+        profile: point.aids.profile,
+        moved_in,
+    }
+}
+
+fn twins(point: &PointInput<'_>, rules: &UsageRules) -> Vec<Twin> {
+    let of = |twin: &InstallationReadings<'_>| Twin::new(point, twin, register_of(point, 0, twin, rules));
+    point.aids.twins.iter().map(of).collect()
 }
 
 fn outage_days(point: &PointInput<'_>) -> BTreeSet<DayNumber> {
@@ -99,8 +126,8 @@ pub(super) fn rows(point: &PointInput<'_>, installation: &InstallationReadings<'
     rows
 }
 
-fn register_of(point: &PointInput<'_>, at: usize, rules: &UsageRules) -> Register {
-    let channel = point.installations[at].channel;
+fn register_of(point: &PointInput<'_>, at: usize, of: &InstallationReadings<'_>, rules: &UsageRules) -> Register {
+    let channel = of.channel;
     let resolution = channel.resolution.micros().max(1);
     let interval_us = channel.interval_s.clamp(1, 86_400) * 1_000_000;
     let water = match point.usage_point.commodity {
@@ -132,7 +159,7 @@ fn registers(sink: &mut Sink<'_>, usage: &mut PointUsage) {
     let mut lines: Vec<(Register, Walked)> = Vec::with_capacity(point.installations.len());
     let mut all = Vec::with_capacity(point.installations.len());
     for at in begin..point.installations.len() {
-        let register = register_of(point, at, sink.rules);
+        let register = register_of(point, at, &point.installations[at], sink.rules);
         let mut readings = rows(point, &point.installations[at]);
         add_ends(&mut readings, &point.installations[at]);
         let seed = point.anchor.filter(|_| at == begin);
@@ -240,6 +267,8 @@ fn installation(sink: &mut Sink<'_>, at: usize, register: &Register, walked: &Wa
     let tail = to.filter(|to| *to > last.ts && walked.pending.is_none());
     let lines = walked.lines.len();
     let mut before: Option<Timestamp> = None;
+    // So far another meter tells what this one does not.
+    let mut reached = last.ts;
     for (n, points) in walked.lines().enumerate() {
         let (Some(line_start), Some(line_end)) = (points.first(), points.last()) else { continue };
         if let Some(before) = before {
@@ -265,7 +294,9 @@ fn installation(sink: &mut Sink<'_>, at: usize, register: &Register, walked: &Wa
             before = Some(line_end.ts);
             continue;
         }
-        let ends = Ends { head: head.filter(|_| n == 0), tail: tail.filter(|_| n + 1 == lines) };
+        let until_twin = open && walked.pending.is_none() && n + 1 == lines;
+        let beside = until_twin.then(|| line::reach_of_twins(sink, register, line_end.ts)).flatten();
+        let ends = Ends { head: head.filter(|_| n == 0), tail: tail.filter(|_| n + 1 == lines).or(beside) };
         // What precedes the line in time is emitted first.
         let days = sink.days.len();
         let unfilled = line::emit(sink, register, points, seed, ends);
@@ -274,17 +305,18 @@ fn installation(sink: &mut Sink<'_>, at: usize, register: &Register, walked: &Wa
             nothing(sink, at, head, Some(line_start.ts), "no reading since the installation");
             sink.days.extend(after);
         }
-        if let Some(tail) = ends.tail.filter(|_| unfilled.tail) {
+        if let Some(tail) = ends.tail.filter(|_| unfilled.tail && beside.is_none()) {
             nothing(sink, at, line_end.ts, Some(tail), "no reading before the removal");
         }
         before = Some(line_end.ts);
+        reached = beside.filter(|_| !unfilled.tail).unwrap_or(line_end.ts);
     }
     if let Some(pending) = walked.pending {
         let until = if open { sink.horizon() } else { to.unwrap_or(pending) };
         sink.missing(at, last.ts, until.max(pending), "the register fell and nothing confirms the step");
     } else if open {
         let horizon = sink.horizon();
-        sink.missing(at, last.ts, horizon, "no reading since");
+        sink.missing(at, reached, horizon, "no reading since");
     }
 }
 

@@ -1,14 +1,13 @@
 //! The shape of a gap: how its pieces share what the register moved, or what it may have moved where no register says.
 
-use std::collections::BTreeSet;
-
 use meterlake_model::{Method, Quality, Timestamp};
 
 use super::grid::Grid;
-use super::history::DayNumber;
+use super::history::{DayNumber, Fill, Used};
 use super::reconcile::{share, spread};
 use super::register::{Register, scale};
 use super::sink::Sink;
+use super::twin::Beside;
 use super::weight::{Weight, over_one};
 
 /// How the value of a stretch of the curve came about.
@@ -40,7 +39,8 @@ pub(super) struct Piece {
 }
 
 impl Piece {
-    fn from(&self) -> Timestamp {
+    /// Where it begins.
+    pub(super) fn from(&self) -> Timestamp {
         self.to.plus_micros(-self.micros)
     }
 
@@ -78,8 +78,10 @@ pub(super) struct Fills<'s, 'a> {
     pub(super) register: &'s Register,
     /// Whether any of it is asked for.
     pub(super) matters: bool,
-    /// Days that they learned from.
-    pub(super) used: BTreeSet<DayNumber>,
+    /// Whether estimates have to wait.
+    pub(super) suspended: bool,
+    /// What they went by.
+    pub(super) used: Used,
 }
 
 impl Fills<'_, '_> {
@@ -95,24 +97,46 @@ impl Fills<'_, '_> {
             dark.fill(false);
         }
         let lit = dark.iter().filter(|d| !**d).count();
+        let twins: Vec<Option<i64>> =
+            pieces.iter().zip(&dark).map(|(p, dark)| self.twin(p).filter(|_| !dark)).collect();
         let lit_micros: i64 = pieces.iter().zip(&dark).filter(|(_, d)| !**d).map(|(p, _)| p.micros).sum();
         let margin = self.register.interval_us;
         let straight = time <= self.sink.rules.linear_gap_s * 1_000_000
             && !self.sink.outage_touches(start.plus_micros(-margin), end.plus_micros(margin));
         let total = i128::from(scale(steps.saturating_mul(unit), self.register.multiplier).unwrap_or(i64::MAX));
-        for (piece, dark) in pieces.iter_mut().zip(&dark) {
+        let beside = Beside::of(&twins, lit, total, scale(unit, self.register.multiplier).unwrap_or(unit));
+        let shape: Option<Vec<i128>> =
+            pieces.iter().zip(&dark).map(|(p, dark)| self.profile(p).map(|w| if *dark { 0 } else { w })).collect();
+        let heavy: i128 = shape.iter().flatten().sum();
+        for (n, piece) in pieces.iter_mut().enumerate() {
             let even = Weight::new(total * i128::from(piece.micros), i128::from(lit_micros.max(1)));
-            if *dark {
+            if dark[n] {
                 piece.set(Weight::ZERO, Quality::Valid, Method::NoSupply);
             } else if steps == 0 || lit == 1 {
                 piece.set(even, Quality::Derived, Method::Closure);
+            } else if let Some(value) = twins[n] {
+                piece.set(Weight::new(i128::from(value), 1), beside.quality(), Method::Twin);
+            } else if self.suspended {
+                piece.set(even, Quality::Missing, Method::Even);
             } else if straight {
-                piece.set(Weight::new(i128::from(piece.micros), 1), Quality::EstimatedScaled, Method::Linear);
+                let line = if beside == Beside::None { Weight::new(i128::from(piece.micros), 1) } else { even };
+                piece.set(line, Quality::EstimatedScaled, Method::Linear);
             } else if let Some((weight, method)) = self.like(piece) {
                 piece.set(weight, Quality::EstimatedScaled, method);
+            } else if let Some(weight) = shape.as_ref().filter(|_| heavy > 0).map(|shape| shape[n]) {
+                // E7 at the level of the gap itself, which the register gives.
+                self.used.profile_at(None);
+                piece.set(
+                    Weight::about(total.saturating_mul(weight), heavy),
+                    Quality::EstimatedScaled,
+                    Method::Profile,
+                );
             } else {
                 piece.set(even, Quality::EstimatedScaled, Method::Even);
             }
+        }
+        if let Beside::Part { known } = beside {
+            fit(pieces, &twins, total - known);
         }
         if pieces.iter().all(|p| p.weight.is_zero()) {
             // Fills of nothing under a whole of something: evenly over the time with supply.
@@ -134,11 +158,26 @@ impl Fills<'_, '_> {
                 piece.set(Weight::ZERO, Quality::Valid, Method::NoSupply);
                 continue;
             }
-            let (weight, method) = self.like(piece).or_else(|| {
-                let ((rise, over), method) = rate.filter(|((_, over), _)| *over > 0)?;
-                let rise = i128::from(scale(rise, self.register.multiplier)?);
-                Some((Weight::new(rise * i128::from(piece.micros), i128::from(over)), method))
-            })?;
+            if let Some(value) = self.twin(piece) {
+                piece.set(Weight::new(i128::from(value), 1), Quality::Derived, Method::Twin);
+                continue;
+            }
+            if self.suspended {
+                return None;
+            }
+            let rate = rate.filter(|((_, over), _)| *over > 0);
+            let (weight, method) = self
+                .like(piece)
+                .or_else(|| self.profile_at(piece, rate?.0))
+                .or_else(|| {
+                    let ((rise, over), method) = rate?;
+                    let rise = i128::from(scale(rise, self.register.multiplier)?);
+                    Some((Weight::new(rise * i128::from(piece.micros), i128::from(over)), method))
+                })
+                .or_else(|| {
+                    let fill = self.sink.history.by_class(piece.day, piece.place, &mut self.used)?;
+                    Some(part_of(piece, fill))
+                })?;
             piece.set(weight, Quality::Estimated, method);
             piece.origin.bears = true;
         }
@@ -151,8 +190,51 @@ impl Fills<'_, '_> {
 
     fn like(&mut self, piece: &Piece) -> Option<(Weight, Method)> {
         let fill = self.sink.history.fill(piece.day, piece.place, &mut self.used, self.matters)?;
-        let whole = fill.count * i128::from(piece.slot_micros.max(1));
-        Some((Weight::new(fill.sum * i128::from(piece.micros), whole), fill.method))
+        Some(part_of(piece, fill))
+    }
+
+    /// E1, where a check meter tells of the piece.
+    fn twin(&self, piece: &Piece) -> Option<i64> {
+        self.sink.twin_use(piece.from(), piece.to)
+    }
+
+    /// What a piece weighs in the profile, where there is one.
+    fn profile(&self, piece: &Piece) -> Option<i128> {
+        let weight = self.sink.history.weight(piece.day, piece.place)?;
+        Some(weight * i128::from(piece.micros) / i128::from(piece.slot_micros.max(1)))
+    }
+
+    /// E7 at an average: a rise as read over microseconds.
+    fn profile_at(&mut self, piece: &Piece, (rise, over): (i64, i64)) -> Option<(Weight, Method)> {
+        let (weight, week) = (self.profile(piece)?, self.sink.history.week(piece.day)?);
+        let rise = i128::from(scale(rise, self.register.multiplier)?);
+        let over = i128::from(over / 1_000_000).checked_mul(week).filter(|over| *over > 0)?;
+        let rise = rise.checked_mul(weight)?.checked_mul(7 * 86_400)?;
+        self.used.profile_at(None);
+        Some((Weight::about(rise, over), Method::Profile))
+    }
+}
+
+/// What of a slot's fill falls to a piece of it.
+fn part_of(piece: &Piece, fill: Fill) -> (Weight, Method) {
+    let (sum, count) =
+        (fill.sum.saturating_mul(i128::from(piece.micros)), fill.count * i128::from(piece.slot_micros.max(1)));
+    let weight = if fill.method == Method::Profile { Weight::about(sum, count) } else { Weight::new(sum, count) };
+    (weight, fill.method)
+}
+
+/// Scales the weights of all pieces that no twin tells of to what is left beside it; evenly where they weigh nothing.
+fn fit(pieces: &mut [Piece], twins: &[Option<i64>], rest: i128) {
+    let others =
+        || (0..pieces.len()).filter(|n| twins[*n].is_none() && pieces[*n].origin.method != Some(Method::NoSupply));
+    let weights: Vec<Weight> = others().map(|n| pieces[n].weight).collect();
+    let (mut weights, _) = over_one(&weights);
+    if weights.iter().all(|weight| *weight == 0) {
+        weights = others().map(|n| i128::from(pieces[n].micros)).collect();
+    }
+    let sum = weights.iter().sum::<i128>().max(1);
+    for (n, weight) in others().collect::<Vec<_>>().into_iter().zip(weights) {
+        pieces[n].weight = Weight::about(rest.saturating_mul(weight), sum);
     }
 }
 

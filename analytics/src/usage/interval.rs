@@ -1,8 +1,6 @@
 //! Interval channels: the readings are the slots. Missing slots are filled, and parts are brought to the totals that a
 //! register gives.
 
-use std::collections::BTreeSet;
-use std::fmt::Write;
 use std::sync::Arc;
 
 use meterlake_model::{Amount, Method, Quality, Timestamp};
@@ -11,11 +9,13 @@ use super::anchor::{self, Anchor, Border, Start};
 use super::derive::{nothing, rows};
 use super::finding::{Finding, Rule, Severity};
 use super::grid::Grid;
-use super::history::DayNumber;
+use super::history::{DayNumber, Used};
+use super::line::WAITS;
 use super::reconcile::{Closure, Part, reconcile, tolerance};
 use super::register::scale;
 use super::sink::Sink;
 use super::span::{Level, Parts, Span};
+use super::twin::Twin;
 use super::{PointUsage, Reading, Whole};
 
 /// A slot while it is worked on.
@@ -30,6 +30,8 @@ struct Slot {
     quality: Quality,
     method: Option<Method>,
     evidence: Option<Arc<str>>,
+    /// Whether an estimate has to wait.
+    suspended: bool,
 }
 
 pub(super) fn derive(sink: &mut Sink<'_>, usage: &mut PointUsage) {
@@ -61,7 +63,7 @@ pub(super) fn derive(sink: &mut Sink<'_>, usage: &mut PointUsage) {
             Some(anchor) => anchor.ts,
             None => learned(sink, &readings, interval_us).map_or(first_slot, |ts| ts.max(first_slot)),
         };
-        let end = removed.unwrap_or(last.ts);
+        let end = removed.unwrap_or_else(|| reach_of_twins(sink, at, last.ts));
         let mut slots = read(sink, usage, at, &readings, (start, end));
         let cut = seed.is_some() || start > first_slot;
         // A hole is told whole.
@@ -90,6 +92,23 @@ pub(super) fn derive(sink: &mut Sink<'_>, usage: &mut PointUsage) {
         let closed_at = closed[n].or_else(|| anchor::closed_before_any(sink.input, start, *border));
         usage.borders.push(Border { ts: *border, start, closed_at });
     }
+}
+
+/// So far goes what is told: to the last reading, or as far as a meter beside this one goes on from there.
+fn reach_of_twins(sink: &Sink<'_>, at: usize, last: Timestamp) -> Timestamp {
+    if sink.twins.is_empty() {
+        return last;
+    }
+    let interval_s = sink.input.installations[at].channel.interval_s;
+    // A reading just beside its border is the slot's that ends there.
+    let mut grid =
+        Grid::at(&sink.input.usage_point.zone, interval_s, last.plus_micros(interval_s.clamp(1, 86_400) * 100_000));
+    let mut reach = last;
+    while sink.twin_use(grid.start(), grid.end()).is_some() {
+        reach = grid.end();
+        grid.advance();
+    }
+    reach
 }
 
 /// Where the slots may begin instead of at the installation: at the last one that was read long enough before.
@@ -127,8 +146,9 @@ fn closed_at(sink: &Sink<'_>, at: usize, slots: &[Slot], readings: &[Reading], b
     let end = anchor::last_day(sink.input, border);
     let behind = &slots[slots.partition_point(|slot| slot.start < end)..];
     let slot = behind.iter().find(|slot| stands(sink, at, slot, readings))?;
-    // An outage just behind it changes how a gap before it is filled.
-    Some(settled_at(sink, at, slot).plus_micros(slot.end.micros_since(slot.start)))
+    // An outage just behind it changes how a gap before it is filled, and so does what a twin says near by.
+    let near = sink.twins.iter().map(Twin::reach_us).max().unwrap_or(0).max(slot.end.micros_since(slot.start));
+    Some(settled_at(sink, at, slot).plus_micros(near))
 }
 
 /// Whether a slot was read, and at a time that no wall clock shows twice. One that the newest reading cuts off is another
@@ -169,6 +189,7 @@ fn read(
             quality: Quality::Missing,
             method: None,
             evidence: None,
+            suspended: false,
         };
         while let Some(row) = readings.get(i).filter(|row| row.ts.micros_since(to) < -slack) {
             usage.counts.foreign += 1;
@@ -242,7 +263,8 @@ fn fill(sink: &mut Sink<'_>, at: usize, slots: &mut [Slot]) {
     let interval_s = sink.input.installations[at].channel.interval_s.clamp(1, 86_400);
     let unit = sink.input.installations[at];
     let step = scale(unit.channel.resolution.micros().max(1), unit.channel.multiplier_micros).unwrap_or(1).max(1);
-    sink.history.set_slots(Grid::at(&sink.input.usage_point.zone, interval_s, sink.input.from).slots_a_day());
+    let slots_a_day = Grid::at(&sink.input.usage_point.zone, interval_s, sink.input.from).slots_a_day();
+    sink.history.set_slots(slots_a_day, interval_s);
     let mut i = 0;
     while i < slots.len() {
         if let Some(value) = slots[i].value {
@@ -266,10 +288,21 @@ fn fill_run(sink: &mut Sink<'_>, at: usize, slots: &mut [Slot], (from, to): (usi
         && !sink.outage_touches(start.plus_micros(-margin), end.plus_micros(margin));
     let matters = end > sink.input.from;
     let count = i128::try_from(to - from + 1).unwrap_or(1);
-    let mut used = BTreeSet::new();
+    let mut used = Used::default();
     for (n, slot) in slots[from..to].iter_mut().enumerate() {
         if sink.outage_covers(slot.start, slot.end) {
             (slot.value, slot.quality, slot.method) = (Some(0), Quality::Valid, Some(Method::NoSupply));
+            continue;
+        }
+        if let Some(value) = sink.twin_use(slot.start, slot.end) {
+            (slot.value, slot.quality, slot.method) = (Some(value), Quality::Derived, Some(Method::Twin));
+            if !sink.outage_days.contains(&slot.day) {
+                sink.history.remember(slot.day, slot.place, value);
+            }
+            continue;
+        }
+        if sink.is_suspended(slot.end) {
+            slot.suspended = true;
             continue;
         }
         let fill = match neighbours.filter(|_| near) {
@@ -278,7 +311,11 @@ fn fill_run(sink: &mut Sink<'_>, at: usize, slots: &mut [Slot], (from, to): (usi
                 let steps = (2 * part + count * i128::from(step)).div_euclid(2 * count * i128::from(step));
                 i64::try_from(steps).ok().map(|steps| ((a + steps * step).max(0), Method::Linear))
             }
-            None => sink.history.fill(slot.day, slot.place, &mut used, matters).map(|fill| (fill.value(), fill.method)),
+            None => {
+                let known = sink.history.fill(slot.day, slot.place, &mut used, matters);
+                let fill = known.or_else(|| sink.history.by_class(slot.day, slot.place, &mut used));
+                fill.map(|fill| (fill.value(), fill.method))
+            }
         };
         if let Some((value, method)) = fill {
             (slot.value, slot.quality, slot.method) = (Some(value), Quality::Estimated, Some(method));
@@ -286,11 +323,10 @@ fn fill_run(sink: &mut Sink<'_>, at: usize, slots: &mut [Slot], (from, to): (usi
     }
     let mut text = format!("no reading for the slots from {start} to {end}");
     let grid = Grid::at(&sink.input.usage_point.zone, 86_400, start);
-    for (i, day) in used.iter().enumerate() {
-        let lead = if i == 0 { "; like days " } else { ", " };
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{lead}{}", grid.civil(*day));
+    if slots[from..to].iter().any(|slot| slot.suspended) {
+        text.push_str(WAITS);
     }
+    text.push_str(&sink.history.told(&used, |day| grid.civil(day)));
     let evidence: Arc<str> = text.into();
     for slot in &mut slots[from..to] {
         slot.evidence = Some(Arc::clone(&evidence));
@@ -319,6 +355,9 @@ fn close_one(sink: &mut Sink<'_>, at: usize, slots: &mut [Slot], whole: Whole, u
     // What a shorter total has scaled is as good as known to a longer one.
     let known = |slot: &Slot| slot.value.is_some() && slot.quality > Quality::Estimated;
     let unknown = slots.iter().filter(|slot| !known(slot)).count();
+    if unknown > 1 && slots.iter().any(|slot| slot.suspended) {
+        return;
+    }
     let time = whole.end.micros_since(whole.start);
     let parts: Vec<Part> = slots
         .iter()

@@ -3,8 +3,6 @@
 //! Slots and days are differences of the same curve, so slots add up to their day, and days to last minus first register,
 //! exactly. A gap is a stretch of the curve whose shape comes from a fill and whose ends come from readings.
 
-use std::collections::BTreeSet;
-use std::fmt::Write;
 use std::sync::Arc;
 
 use meterlake_model::{Amount, Method, Quality, Timestamp};
@@ -12,13 +10,16 @@ use meterlake_model::{Amount, Method, Quality, Timestamp};
 use super::Whole;
 use super::anchor::Anchor;
 use super::finding::Severity;
-use super::gap::{Fills, Origin, READ, distribute, pieces};
+use super::gap::{Fills, Origin, Piece, READ, distribute, pieces};
 use super::grid::{DAY_US, Grid};
-use super::history::DayNumber;
+use super::history::Used;
 use super::reconcile::common_step;
 use super::register::{Point, PointKind, Register, average, scale};
 use super::sink::Sink;
 use super::span::{Boundary, Level, Parts, Span};
+
+/// What evidence says of a gap whose estimates have to wait.
+pub(super) const WAITS: &str = "; nothing is estimated while so much of the area is silent";
 
 /// A slot or day that is being added up.
 #[derive(Clone)]
@@ -33,6 +34,8 @@ struct Open {
     /// What of it had been estimated at the first and at the last reading so far.
     at_readings: Option<[i64; 2]>,
     evidence: Option<Arc<str>>,
+    /// Whether nobody knows a part of it yet.
+    unknown: bool,
 }
 
 /// The open ends of a line that the registry bounds but no reading does.
@@ -89,6 +92,7 @@ fn open(point: Point, border: Quality, used: i64) -> Open {
         estimated: 0,
         at_readings: None,
         evidence: None,
+        unknown: false,
     }
 }
 
@@ -113,7 +117,7 @@ struct Line<'a, 'b> {
 
 impl<'a> Line<'a, '_> {
     fn run(mut self, points: &[Point], begin: usize, last: Point, ends: Ends) -> Unfilled {
-        self.sink.history.set_slots(self.grid.slots_a_day());
+        self.sink.history.set_slots(self.grid.slots_a_day(), self.grid.interval_us() / 1_000_000);
         let wanted = last.ts.min(self.sink.input.to).micros_since(points[begin].ts.max(self.sink.input.from));
         let room = wanted / self.register.interval_us + wanted / DAY_US + 4;
         self.sink.slots.reserve(usize::try_from(room).unwrap_or(0));
@@ -211,7 +215,7 @@ impl<'a> Line<'a, '_> {
             for piece in &mut pieces {
                 piece.origin = Origin { quality: Quality::Derived, method: Some(Method::Closure), bears: false };
             }
-            BTreeSet::new()
+            Used::default()
         } else if near {
             // Midnights are straight between the readings; what lies between two of them is a whole of its own.
             let midnights: Vec<(usize, i64)> = (0..pieces.len())
@@ -236,7 +240,12 @@ impl<'a> Line<'a, '_> {
         let evidence = self.evidence(a.ts, b.ts, &used);
         let severity = if rise == 0 { Severity::Information } else { Severity::Issue };
         self.sink.gap_finding(self.register.installation, severity, (a.ts, b.ts), &evidence);
-        let border = if near || rise == 0 { Quality::Derived } else { Quality::EstimatedScaled };
+        let border = match () {
+            () if near || rise == 0 => Quality::Derived,
+            () if told_by_twin(&pieces) => Quality::Derived,
+            () if pieces.iter().any(|p| p.origin.quality == Quality::Missing) => Quality::Missing,
+            () => Quality::EstimatedScaled,
+        };
         let mut register = a.register;
         for piece in &pieces {
             register += piece.steps * unit;
@@ -265,12 +274,12 @@ impl<'a> Line<'a, '_> {
         let unit = self.register.resolution;
         let steps = steps.min(register / unit);
         let mut at = register - steps * unit;
-        self.start(head, at, Quality::Estimated);
+        self.start(head, at, if told_by_twin(&pieces) { Quality::Derived } else { Quality::Estimated });
         distribute(&mut pieces, steps);
         let evidence = self.evidence(head, first_ts, &used);
         for piece in &pieces {
             at += piece.steps * unit;
-            let border = if piece.to == first_ts { border_of(first) } else { Quality::Estimated };
+            let border = if piece.to == first_ts { border_of(first) } else { self.border };
             self.piece(piece.to, at, piece.origin, Some(&evidence), border);
         }
         self.at_reading();
@@ -281,12 +290,13 @@ impl<'a> Line<'a, '_> {
     /// From the last reading to a removal without a register.
     fn tail(&mut self, tail: Timestamp, points: &[Point]) -> bool {
         let last = points[points.len() - 1];
-        if tail.micros_since(last.ts) > self.sink.rules.project_s * 1_000_000 {
+        let mut pieces = pieces(self.grid.clone(), self.at, tail);
+        let beside = pieces.iter().all(|p| self.sink.twin_use(p.from(), p.to).is_some());
+        if !beside && tail.micros_since(last.ts) > self.sink.rules.project_s * 1_000_000 {
             return false;
         }
-        let mut pieces = pieces(self.grid.clone(), self.at, tail);
-        let rate = average(points, self.register.average_us);
-        if self.older && last.ts.micros_since(points[0].ts) <= self.register.average_us {
+        let rate = average(self.sink.of_customer(points), self.register.average_us);
+        if !beside && self.older && last.ts.micros_since(points[0].ts) <= self.register.average_us {
             self.sink.short |= tail > self.sink.input.from;
         }
         let mut fills = self.fills(tail);
@@ -295,9 +305,10 @@ impl<'a> Line<'a, '_> {
         distribute(&mut pieces, steps);
         let evidence = self.evidence(last.ts, tail, &used);
         let mut at = last.register;
+        let border = if told_by_twin(&pieces) { Quality::Derived } else { Quality::Estimated };
         for piece in &pieces {
             at += piece.steps * self.register.resolution;
-            self.piece(piece.to, at, piece.origin, Some(&evidence), Quality::Estimated);
+            self.piece(piece.to, at, piece.origin, Some(&evidence), border);
         }
         self.sink.gap_finding(self.register.installation, Severity::Issue, (last.ts, tail), &evidence);
         true
@@ -306,17 +317,14 @@ impl<'a> Line<'a, '_> {
     /// What fills a gap that ends at `until`.
     fn fills(&self, until: Timestamp) -> Fills<'_, 'a> {
         let matters = until > self.sink.input.from;
-        Fills { sink: self.sink, register: self.register, matters, used: BTreeSet::new() }
+        let suspended = self.sink.is_suspended(until);
+        Fills { sink: self.sink, register: self.register, matters, suspended, used: Used::default() }
     }
 
-    fn evidence(&self, from: Timestamp, to: Timestamp, used: &BTreeSet<DayNumber>) -> Arc<str> {
-        let mut text = format!("no reading between {from} and {to}");
-        for (i, day) in used.iter().enumerate() {
-            let lead = if i == 0 { "; like days " } else { ", " };
-            // Writing to a string cannot fail.
-            let _ = write!(text, "{lead}{}", self.grid.civil(*day));
-        }
-        text.into()
+    fn evidence(&self, from: Timestamp, to: Timestamp, used: &Used) -> Arc<str> {
+        let waits = if self.sink.is_suspended(to) { WAITS } else { "" };
+        let told = self.sink.history.told(used, |day| self.grid.civil(day));
+        format!("no reading between {from} and {to}{waits}{told}").into()
     }
 
     /// Moves along the curve to `to`, at most to the next edge, and closes what ends there.
@@ -325,8 +333,12 @@ impl<'a> Line<'a, '_> {
         if origin.quality != Quality::Valid || origin.method.is_some() {
             let value = used - self.used;
             if origin.quality <= self.slot.quality {
-                (self.slot.quality, self.slot.method) = (origin.quality, origin.method);
+                let method = origin.method.filter(|_| origin.quality != Quality::Missing);
+                (self.slot.quality, self.slot.method) = (origin.quality, method);
                 self.slot.evidence = evidence.cloned();
+            }
+            if origin.quality == Quality::Missing {
+                self.day.evidence = evidence.cloned();
             }
             if origin.quality.is_estimate() {
                 self.slot.estimated += value;
@@ -356,7 +368,8 @@ impl<'a> Line<'a, '_> {
     fn close_slot(&mut self, whole: bool) {
         let slot = &mut self.slot;
         let value = self.used - slot.used;
-        self.parts.add(slot.quality, value);
+        self.day.unknown |= slot.quality == Quality::Missing;
+        self.parts.add(slot.quality, if slot.quality == Quality::Missing { 0 } else { value });
         if whole && slot.quality.feeds_history() && !self.sink.outage_days.contains(&self.grid.day()) {
             self.sink.history.remember(self.grid.day(), self.grid.place(), value);
         }
@@ -365,7 +378,7 @@ impl<'a> Line<'a, '_> {
                 level: Level::Slot,
                 start: slot.start,
                 end: self.at,
-                value: Amount::from_micros(value),
+                value: Amount::from_micros(value).filter(|_| slot.quality != Quality::Missing),
                 quality: slot.quality,
                 method: slot.method,
                 estimated: Amount::from_micros(slot.estimated).unwrap_or_default(),
@@ -390,23 +403,26 @@ impl<'a> Line<'a, '_> {
         if !self.sink.wants(day.start) {
             return;
         }
+        let quality = if day.unknown { Quality::Missing } else { quality };
         let method = match quality {
+            Quality::Missing => None,
             Quality::Derived => Some(Method::Boundary),
             _ if quality.is_estimate() => day.method,
             _ => None,
         };
         let shown = |register: i64| self.register.wrap.map_or(register, |range| register.rem_euclid(range));
         let boundary = |register: i64, quality| {
-            Amount::from_micros(shown(register)).map(|register| Boundary { register, quality })
+            let known = Some(register).filter(|_| quality != Quality::Missing);
+            known.and_then(|r| Amount::from_micros(shown(r))).map(|register| Boundary { register, quality })
         };
         self.sink.days.push(Span {
             level: Level::Day,
             start: day.start,
             end: end.ts,
-            value,
+            value: value.filter(|_| quality != Quality::Missing),
             quality,
             method,
-            estimated: Amount::from_micros(day.estimated).unwrap_or_default(),
+            estimated: Amount::from_micros(day.estimated).filter(|_| quality != Quality::Missing).unwrap_or_default(),
             start_register: boundary(day.register, day.border),
             end_register: boundary(end.register, border),
             installation: self.register.installation,
@@ -425,6 +441,27 @@ impl<'a> Line<'a, '_> {
             self.close_day(point, self.border);
         }
     }
+}
+
+/// Whether a twin tells of all that had supply.
+fn told_by_twin(pieces: &[Piece]) -> bool {
+    let method = |p: &Piece| p.origin.method;
+    pieces.iter().any(|p| method(p) == Some(Method::Twin))
+        && pieces.iter().all(|p| p.origin.quality >= Quality::Derived)
+}
+
+/// How far meters beside this one tell without a gap what was used from a time on.
+pub(super) fn reach_of_twins(sink: &Sink<'_>, register: &Register, from: Timestamp) -> Option<Timestamp> {
+    if sink.twins.is_empty() {
+        return None;
+    }
+    let mut grid = Grid::at(&sink.input.usage_point.zone, register.interval_us / 1_000_000, from);
+    let mut reach = from;
+    while sink.twin_use(reach, grid.end()).is_some() {
+        reach = grid.end();
+        grid.advance();
+    }
+    (reach > from).then_some(reach)
 }
 
 fn border_of(point: Point) -> Quality {

@@ -17,13 +17,17 @@ mod grid;
 mod history;
 mod interval;
 mod line;
+mod load_profile;
 mod reconcile;
 mod register;
 mod sink;
 mod span;
+pub mod storm;
 #[cfg(test)]
 pub(crate) mod tests;
+mod twin;
 mod walk;
+mod weather;
 mod weight;
 
 use std::collections::BTreeSet;
@@ -34,9 +38,11 @@ use meterlake_model::{Amount, Channel, CivilDay, ReadingFlags, Timestamp};
 pub use anchor::{Anchor, Border, Start};
 pub use derive::derive;
 pub use finding::{Finding, Rule, Severity};
+pub use load_profile::LoadProfile;
 pub use reconcile::{Closure, Part, Reconciled, reconcile, tolerance};
 pub(crate) use reconcile::{common_step, share};
 pub use span::{Boundary, Level, Parts, Span};
+pub use weather::Temperatures;
 
 /// One value that one message brought for one channel, as read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +103,8 @@ pub struct PointInput<'a> {
     pub holidays: &'a BTreeSet<CivilDay>,
     /// Totals that the parts of an interval channel must add up to. Empty for registers.
     pub wholes: &'a [Whole],
+    /// What fills may go by beside all this.
+    pub aids: Aids<'a>,
     /// Where the walk goes on, instead of at the installation. Readings at and before it are not looked at; installations
     /// before its own are passed over. It must lie at least two days before `from`.
     pub anchor: Option<Anchor>,
@@ -106,6 +114,52 @@ pub struct PointInput<'a> {
     pub from: Timestamp,
     /// Spans and findings that start then or later are not emitted.
     pub to: Timestamp,
+}
+
+/// What fills may go by that is not of the meters whose use is counted. Without any of it the first rungs and the last remain.
+#[derive(Debug, Clone, Default)]
+pub struct Aids<'a> {
+    /// Meters beside those whose use is counted, with readings of this channel, or of the register behind it (E1).
+    pub twins: Vec<InstallationReadings<'a>>,
+    /// The weather where the usage point is (E6).
+    pub temperatures: Option<&'a Temperatures>,
+    /// The profile of its class (E7).
+    pub profile: Option<&'a LoadProfile>,
+    /// From then on nothing is estimated there: too many meters of the area are silent at once.
+    pub suspended: Option<Timestamp>,
+}
+
+/// A rung of the fills that goes by what was used before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Shape {
+    /// E4: the mean of the three nearest same weekdays, of two at least; of holidays for a holiday.
+    LikeDay,
+    /// E5: the mean of the ten nearest days of the same type, of five at least.
+    DayType,
+    /// E6: the mean of the three days whose temperature was nearest.
+    ProxyDay,
+    /// E7: the profile of the class at the customer's own level, else at the class's.
+    Profile,
+}
+
+impl Shape {
+    /// All, in the order in which they are tried unless somebody says otherwise.
+    pub const ALL: [Self; 4] = [Self::LikeDay, Self::DayType, Self::ProxyDay, Self::Profile];
+
+    /// The name in configurations, which is that of the method.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::LikeDay => "like_day",
+            Self::DayType => "day_type",
+            Self::ProxyDay => "proxy_day",
+            Self::Profile => "profile",
+        }
+    }
+
+    /// Reads [`Self::as_str`] back.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|shape| shape.as_str() == text)
+    }
 }
 
 /// The limits of the walk and of the fills. The defaults are the domain's.
@@ -129,6 +183,8 @@ pub struct UsageRules {
     pub average_days: i32,
     /// Beyond the last reading no more than this is projected up to a known removal, in seconds.
     pub project_s: i64,
+    /// The rungs that go by what was used before, in the order in which they are tried.
+    pub shapes: Vec<Shape>,
 }
 
 impl Default for UsageRules {
@@ -143,6 +199,7 @@ impl Default for UsageRules {
             history_days: 90,
             average_days: 28,
             project_s: 31 * 86_400,
+            shapes: Shape::ALL.to_vec(),
         }
     }
 }

@@ -7,7 +7,9 @@ use meterlake_model::{Amount, Quality, Timestamp};
 
 use super::finding::{Finding, Rule, Severity};
 use super::history::{DayNumber, History};
+use super::register::Point;
 use super::span::{Level, Span};
+use super::twin::Twin;
 use super::{PointInput, UsageRules, Whole};
 
 /// What all lines of a usage point share.
@@ -15,6 +17,8 @@ pub(super) struct Sink<'a> {
     pub(super) input: &'a PointInput<'a>,
     pub(super) rules: &'a UsageRules,
     pub(super) history: History<'a>,
+    /// Meters beside those whose use is counted.
+    pub(super) twins: Vec<Twin>,
     /// Days with an outage teach nothing.
     pub(super) outage_days: BTreeSet<DayNumber>,
     pub(super) slots: Vec<Span>,
@@ -39,6 +43,23 @@ impl Sink<'_> {
 
     pub(super) fn outage_touches(&self, from: Timestamp, to: Timestamp) -> bool {
         self.input.outages.iter().any(|(start, end)| *start < to && from < *end)
+    }
+
+    /// E1: what a meter beside the other used.
+    pub(super) fn twin_use(&self, from: Timestamp, to: Timestamp) -> Option<i64> {
+        self.twins.iter().find_map(|twin| twin.use_of(from, to))
+    }
+
+    /// The points of a line that are of the present customer.
+    pub(super) fn of_customer<'p>(&self, points: &'p [Point]) -> &'p [Point] {
+        let since = self.input.usage_point.customer_since;
+        let here = since.filter(|since| points.last().is_some_and(|last| last.ts >= *since));
+        here.map_or(points, |since| &points[points.partition_point(|point| point.ts < since)..])
+    }
+
+    /// Whether estimates of a stretch of time have to wait.
+    pub(super) fn is_suspended(&self, to: Timestamp) -> bool {
+        self.input.aids.suspended.is_some_and(|since| since < to)
     }
 
     /// The end of the last day that is asked for: so far an installation without an end reaches.

@@ -3,6 +3,7 @@
 mod bench;
 mod cases;
 mod daiad;
+mod fills;
 mod properties;
 mod resumed;
 
@@ -14,7 +15,8 @@ use meterlake_model::{
 };
 
 use super::{
-    Finding, InstallationReadings, Level, PointInput, PointUsage, Reading, Rule, Span, UsageRules, Whole, derive,
+    Aids, Finding, InstallationReadings, Level, LoadProfile, PointInput, PointUsage, Reading, Rule, Span, Temperatures,
+    UsageRules, Whole, derive,
 };
 
 /// An electricity meter at a point in Madrid: resolution 0.001, 3 × 63 A × 230 V, hourly, unless a case says otherwise.
@@ -28,6 +30,10 @@ pub(crate) struct Case {
     pub(crate) wholes: Vec<Whole>,
     pub(crate) anchor: Option<super::Anchor>,
     pub(crate) borders: Vec<Timestamp>,
+    pub(crate) twins: Vec<(Installation, InstallationChannel, Vec<Reading>)>,
+    pub(crate) temperatures: Option<Temperatures>,
+    pub(crate) profile: Option<LoadProfile>,
+    pub(crate) suspended: Option<Timestamp>,
     pub(crate) from: Timestamp,
     pub(crate) to: Timestamp,
 }
@@ -66,6 +72,7 @@ impl Case {
                 active: true,
                 continuous_use: false,
                 nominal_voltage_dv: None,
+                customer_since: None,
             },
             channel: Channel::by_name(channel).unwrap(),
             meters: Vec::new(),
@@ -74,6 +81,10 @@ impl Case {
             wholes: Vec::new(),
             anchor: None,
             borders: Vec::new(),
+            twins: Vec::new(),
+            temperatures: None,
+            profile: None,
+            suspended: None,
             from: at("2010-01-01"),
             to: at("2030-01-01"),
         }
@@ -87,6 +98,7 @@ impl Case {
             usage_point_id: self.point.id.clone(),
             installed_at: None,
             removed_at: None,
+            is_check: false,
             channels: Vec::new(),
         };
         let channel = InstallationChannel {
@@ -109,6 +121,14 @@ impl Case {
         self
     }
 
+    /// Adds a check meter like the last meter added, with these readings.
+    pub(crate) fn twin(mut self, readings: impl IntoIterator<Item = Reading>) -> Self {
+        let (installation, channel, _) = self.meters.last().unwrap().clone();
+        let installation = Installation { is_check: true, meter_id: MeterId::new("check").unwrap(), ..installation };
+        self.twins.push((installation, channel, readings.into_iter().collect()));
+        self
+    }
+
     /// Changes the last meter added.
     pub(crate) fn with(mut self, change: impl FnOnce(&mut Installation, &mut InstallationChannel)) -> Self {
         let (installation, channel, _) = self.meters.last_mut().unwrap();
@@ -122,6 +142,10 @@ impl Case {
     }
 
     pub(crate) fn run(&self) -> PointUsage {
+        self.run_by(&UsageRules::default())
+    }
+
+    pub(crate) fn run_by(&self, rules: &UsageRules) -> PointUsage {
         let input = PointInput {
             usage_point: &self.point,
             channel: self.channel,
@@ -133,12 +157,22 @@ impl Case {
             outages: &self.outages,
             holidays: &self.holidays,
             wholes: &self.wholes,
+            aids: Aids {
+                twins: self
+                    .twins
+                    .iter()
+                    .map(|(installation, channel, readings)| InstallationReadings { installation, channel, readings })
+                    .collect(),
+                temperatures: self.temperatures.as_ref(),
+                profile: self.profile.as_ref(),
+                suspended: self.suspended,
+            },
             anchor: self.anchor,
             borders: &self.borders,
             from: self.from,
             to: self.to,
         };
-        derive(&input, &UsageRules::default())
+        derive(&input, rules)
     }
 }
 

@@ -24,6 +24,12 @@ impl Weight {
         Self { numerator: numerator / common, denominator: denominator / common }
     }
 
+    /// As [`Self::new`], to some twelve digits: terms that are large enough to be the product of several.
+    pub(super) fn about(numerator: i128, denominator: i128) -> Self {
+        let wide = (128 - denominator.max(0).leading_zeros()).saturating_sub(40);
+        Self::new(numerator >> wide, denominator >> wide)
+    }
+
     pub(super) const fn is_zero(self) -> bool {
         self.numerator == 0
     }
@@ -69,6 +75,15 @@ mod tests {
         assert_eq!(over_one(&weights), (vec![2, 3, 0, 0, 30], 6));
         assert_eq!(over_one(&[]), (vec![], 1));
         assert!(Weight::new(3, 0).is_zero() && !Weight::new(1, 9).is_zero());
+    }
+
+    #[test]
+    fn terms_of_many_digits_keep_their_first_twelve() {
+        assert_eq!(Weight::about(3 << 20, 1 << 21), Weight::new(3, 2), "small ones are exact");
+        let wide = Weight::about(7_i128.pow(40), 7_i128.pow(39));
+        let (numerator, denominator) = (wide.numerator, wide.denominator);
+        assert!((numerator - 7 * denominator).abs() < denominator >> 35, "{wide:?}");
+        assert_eq!(over_one(&[wide]).1, denominator, "and they still have a common denominator");
     }
 
     #[test]

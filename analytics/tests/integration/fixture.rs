@@ -138,6 +138,7 @@ fn usage_point(id: &str, commodity: Commodity) -> UsagePoint {
         active: true,
         continuous_use: false,
         nominal_voltage_dv: (commodity == Commodity::Electricity).then_some(2300),
+        customer_since: None,
     }
 }
 
@@ -149,6 +150,7 @@ fn installation(meter: &str, point: &str, from: Option<&str>, to: Option<&str>, 
         usage_point_id: UsagePointId::new(point).unwrap(),
         installed_at: from.map(at),
         removed_at: to.map(at),
+        is_check: false,
         channels: vec![InstallationChannel {
             channel,
             multiplier_micros: 1_000_000,

@@ -8,6 +8,7 @@ mod billing;
 mod completeness;
 mod determinants;
 mod exports;
+mod fills;
 mod fixture;
 mod incremental;
 mod ledger;

@@ -70,6 +70,7 @@ fn install(registry: &mut Registry, id: &str, zone: &Zone) {
             active: true,
             continuous_use: false,
             nominal_voltage_dv: None,
+            customer_since: None,
         },
     );
     let meter = Meter {
@@ -85,6 +86,7 @@ fn install(registry: &mut Registry, id: &str, zone: &Zone) {
         usage_point_id: point,
         installed_at: None,
         removed_at: None,
+        is_check: false,
         channels: vec![InstallationChannel {
             channel: channel("volume_delta_m3"),
             multiplier_micros: 1_000_000,

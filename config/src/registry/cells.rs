@@ -30,6 +30,15 @@ pub(super) fn boolean(text: &str) -> Result<bool, String> {
     }
 }
 
+/// Whether a meter only stands beside another.
+pub(super) fn is_check(text: &str) -> Result<bool, String> {
+    match text {
+        "main" => Ok(false),
+        "check" => Ok(true),
+        _ => Err(format!("`{text}` is neither main nor check")),
+    }
+}
+
 pub(super) fn integer<T>(text: &str, range: RangeInclusive<T>) -> Result<T, String>
 where
     T: std::str::FromStr + PartialOrd + std::fmt::Display,

@@ -71,14 +71,16 @@ pub(super) fn channels(table: &Table<'_>, installations: &[Hung], with_channels:
     }
 }
 
-/// No meter hangs in two places at once, and no channel of a usage point is counted by two meters at once.
+/// No meter hangs in two places at once, and no channel of a usage point is counted by two meters at once, nor checked by
+/// two.
 pub(super) fn installations(table: &Table<'_>, installations: &[Hung]) {
     let mut by_meter: BTreeMap<&MeterId, Vec<usize>> = BTreeMap::new();
-    let mut by_channel: BTreeMap<(&UsagePointId, Channel), Vec<usize>> = BTreeMap::new();
+    let mut by_channel: BTreeMap<(&UsagePointId, bool, Channel), Vec<usize>> = BTreeMap::new();
     for (at, hung) in installations.iter().enumerate().filter(|(_, hung)| hung.dated) {
         by_meter.entry(&hung.installation.meter_id).or_default().push(at);
         for channel in &hung.installation.channels {
-            by_channel.entry((&hung.installation.usage_point_id, channel.channel)).or_default().push(at);
+            let of = &hung.installation;
+            by_channel.entry((&of.usage_point_id, of.is_check, channel.channel)).or_default().push(at);
         }
     }
     let mut told: BTreeSet<(usize, usize)> = BTreeSet::new();
@@ -90,7 +92,7 @@ pub(super) fn installations(table: &Table<'_>, installations: &[Hung]) {
         let line = installations[first].line;
         table.note(hung.line, format_args!("meter `{meter}` is installed at the same time in line {line}"));
     }
-    for ((point, channel), group) in &by_channel {
+    for ((point, _, channel), group) in &by_channel {
         for (first, second) in overlaps(group, installations) {
             if !told.insert((first, second)) {
                 continue;

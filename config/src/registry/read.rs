@@ -86,6 +86,11 @@ fn read_usage_points(table: &Table<'_>) -> Rows<UsagePointId, UsagePoint> {
         let billing_day = row.read("billing_day", |text| cells::integer(text, 1..=28)).unwrap_or(1);
         let active = row.read("active", cells::boolean).unwrap_or(true);
         let continuous_use = row.read("continuous_use", cells::boolean).unwrap_or(false);
+        let clock = zone.clone().unwrap_or_else(Zone::utc);
+        let customer_since = row.read("customer_since", |text| cells::instant(text, &clock));
+        if customer_since.is_some() && customer_id.is_none() {
+            row.refuse("`customer_since` needs a `customer_id`");
+        }
         let id = id?;
         let point = UsagePoint {
             id: id.clone(),
@@ -99,6 +104,7 @@ fn read_usage_points(table: &Table<'_>) -> Rows<UsagePointId, UsagePoint> {
             active,
             continuous_use,
             nominal_voltage_dv,
+            customer_since,
         };
         Some((id, point))
     })
@@ -176,7 +182,9 @@ fn read_installations(
             row.refuse(format_args!("removed at {removed}, not after it was installed at {installed}"));
             dated = false;
         }
-        let installation = Installation { meter_id, usage_point_id, installed_at, removed_at, channels: Vec::new() };
+        let is_check = row.read("role", cells::is_check).unwrap_or(false);
+        let channels = Vec::new();
+        let installation = Installation { meter_id, usage_point_id, installed_at, removed_at, is_check, channels };
         rows.push(Hung { line: row.line, installation, dated });
     });
     Installations { rows, complete }

@@ -12,15 +12,15 @@ use crate::problem::Problem;
 use crate::spelling::near_miss;
 
 /// The columns of a file.
-pub(super) struct FileSpec {
-    pub(super) name: &'static str,
-    pub(super) required: &'static [&'static str],
-    pub(super) optional: &'static [&'static str],
-    pub(super) may_be_absent: bool,
+pub(crate) struct FileSpec {
+    pub(crate) name: &'static str,
+    pub(crate) required: &'static [&'static str],
+    pub(crate) optional: &'static [&'static str],
+    pub(crate) may_be_absent: bool,
 }
 
 impl FileSpec {
-    pub(super) fn columns(&self) -> impl Iterator<Item = &'static str> {
+    pub(crate) fn columns(&self) -> impl Iterator<Item = &'static str> {
         self.required.iter().chain(self.optional).copied()
     }
 }
@@ -30,13 +30,13 @@ const MOST_PROBLEMS: usize = 1000;
 
 /// Collects problems of all files.
 #[derive(Default)]
-pub(super) struct Problems {
+pub(crate) struct Problems {
     kept: RefCell<Vec<Problem>>,
     more: Cell<usize>,
 }
 
 impl Problems {
-    pub(super) fn note(&self, problem: Problem) {
+    pub(crate) fn note(&self, problem: Problem) {
         let mut kept = self.kept.borrow_mut();
         if kept.len() < MOST_PROBLEMS {
             kept.push(problem);
@@ -46,7 +46,7 @@ impl Problems {
     }
 
     /// `Err` with all problems by file and line, if there are any.
-    pub(super) fn settle(self, dir: &Path) -> Result<(), Vec<Problem>> {
+    pub(crate) fn settle(self, dir: &Path) -> Result<(), Vec<Problem>> {
         let mut problems = self.kept.into_inner();
         if problems.is_empty() {
             return Ok(());
@@ -61,18 +61,23 @@ impl Problems {
 }
 
 /// An open file of the registry.
-pub(super) struct Table<'p> {
-    pub(super) spec: &'static FileSpec,
+pub(crate) struct Table<'p> {
+    pub(crate) spec: &'static FileSpec,
     path: String,
     problems: &'p Problems,
 }
 
 impl<'p> Table<'p> {
-    pub(super) fn new(spec: &'static FileSpec, dir: &Path, problems: &'p Problems) -> Self {
+    pub(crate) fn new(spec: &'static FileSpec, dir: &Path, problems: &'p Problems) -> Self {
         Self { spec, path: dir.join(spec.name).display().to_string(), problems }
     }
 
-    pub(super) fn note(&self, line: usize, message: impl fmt::Display) {
+    /// A file of any name.
+    pub(crate) fn of_file(spec: &'static FileSpec, path: &Path, problems: &'p Problems) -> Self {
+        Self { spec, path: path.display().to_string(), problems }
+    }
+
+    pub(crate) fn note(&self, line: usize, message: impl fmt::Display) {
         self.problems.note(Problem::at(&*self.path, line, message.to_string()));
     }
 
@@ -81,7 +86,7 @@ impl<'p> Table<'p> {
     }
 
     /// Calls `each` with every row that has the form of the file. `false` when the file as a whole cannot be read.
-    pub(super) fn each_row(&self, mut each: impl FnMut(&Row<'_>)) -> bool {
+    pub(crate) fn each_row(&self, mut each: impl FnMut(&Row<'_>)) -> bool {
         let file = match File::open(&self.path) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound && self.spec.may_be_absent => return false,
@@ -185,27 +190,27 @@ struct Columns {
 }
 
 /// A row that has as many cells as the header.
-pub(super) struct Row<'r> {
+pub(crate) struct Row<'r> {
     table: &'r Table<'r>,
     columns: &'r Columns,
     record: &'r StringRecord,
-    pub(super) line: usize,
+    pub(crate) line: usize,
 }
 
 impl Row<'_> {
     /// The cell, without outer blanks; empty where the file has no such column.
-    pub(super) fn cell(&self, column: &'static str) -> &str {
+    pub(crate) fn cell(&self, column: &'static str) -> &str {
         let at = self.columns.at.iter().find(|(name, _)| *name == column).and_then(|(_, at)| *at);
         at.and_then(|at| self.record.get(at)).unwrap_or("")
     }
 
     /// Notes a problem of this row.
-    pub(super) fn refuse(&self, message: impl fmt::Display) {
+    pub(crate) fn refuse(&self, message: impl fmt::Display) {
         self.table.note(self.line, message);
     }
 
     /// What `read` makes of the cell, or `None` when the cell is empty or wrong; what is wrong is noted.
-    pub(super) fn read<T, E: fmt::Display>(
+    pub(crate) fn read<T, E: fmt::Display>(
         &self,
         column: &'static str,
         read: impl FnOnce(&str) -> Result<T, E>,
@@ -218,7 +223,7 @@ impl Row<'_> {
     }
 
     /// As [`Self::read`], for a cell that must be filled.
-    pub(super) fn require<T, E: fmt::Display>(
+    pub(crate) fn require<T, E: fmt::Display>(
         &self,
         column: &'static str,
         read: impl FnOnce(&str) -> Result<T, E>,

@@ -151,12 +151,12 @@ fn channels(commodity: Commodity) -> impl Strategy<Value = Vec<InstallationChann
 
 /// Installations one after another at one usage point, each of its own meter, from seconds to years long.
 fn installations(point: usize, commodity: Commodity) -> impl Strategy<Value = Vec<Installation>> {
-    let one = (1..100_000_000_000_000_i64, 0..1_000_000_000_i64, channels(commodity));
+    let one = (1..100_000_000_000_000_i64, 0..1_000_000_000_i64, any::<bool>(), channels(commodity));
     (vec(one, 0..4), any::<bool>(), any::<bool>()).prop_map(move |(parts, open_start, open_end)| {
         let mut at = Timestamp::parse_rfc3339("2001-02-03T04:05:06.000007Z").unwrap();
         let last = parts.len().saturating_sub(1);
         let mut hung = Vec::new();
-        for (i, (length, pause, channels)) in parts.into_iter().enumerate() {
+        for (i, (length, pause, is_check, channels)) in parts.into_iter().enumerate() {
             let from = at.plus_micros(pause);
             at = from.plus_micros(length);
             hung.push(Installation {
@@ -164,6 +164,7 @@ fn installations(point: usize, commodity: Commodity) -> impl Strategy<Value = Ve
                 usage_point_id: UsagePointId::new(&format!("P-{point}")).unwrap(),
                 installed_at: (i > 0 || !open_start).then_some(from),
                 removed_at: (i < last || !open_end).then_some(at),
+                is_check,
                 channels,
             });
         }
@@ -181,6 +182,7 @@ prop_compose! {
         volts in option::of(1..10_000_000_i64),
         gateway in option::of(0..3_u8),
         installations in installations(n, commodity),
+        since in option::of((0..4_000_000_000_000_000_i64).prop_map(|micros| Timestamp::from_micros(micros).unwrap())),
     ) -> (UsagePoint, Vec<Meter>, Vec<Installation>) {
         let node = if commodity == Commodity::Water { "dma" } else { "transformer" };
         let point = UsagePoint {
@@ -195,6 +197,7 @@ prop_compose! {
             active,
             continuous_use,
             nominal_voltage_dv: volts.filter(|_| commodity == Commodity::Electricity),
+            customer_since: since.filter(|_| has_customer),
         };
         let serial = Some(serial).filter(|serial| !serial.is_empty());
         let meter = |i: &Installation| Meter {

@@ -39,6 +39,7 @@ pub fn write_dir(registry: &Registry, dir: &Path) -> Result<(), WriteError> {
             yes_or_no(point.active),
             yes_or_no(point.continuous_use),
             point.nominal_voltage_dv.map(|value| decimal_text(value, 1)).unwrap_or_default(),
+            time(point.customer_since),
         ]
     });
     write(dir, &USAGE_POINTS, points)?;
@@ -56,6 +57,7 @@ pub fn write_dir(registry: &Registry, dir: &Path) -> Result<(), WriteError> {
             installation.usage_point_id.to_string(),
             time(installation.installed_at),
             time(installation.removed_at),
+            if installation.is_check { "check" } else { "main" }.to_owned(),
         ]
     });
     write(dir, &INSTALLATIONS, installations)?;

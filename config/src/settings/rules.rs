@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use meterlake_model::Commodity;
+use meterlake_model::{Commodity, Method};
 
+use super::Surroundings;
+use super::fills::{self, LoadProfileConfig, StormConfig, Weather};
 use crate::document::Section;
 use crate::quantity::{DAY, HOUR, MINUTE};
 
@@ -28,6 +30,14 @@ pub struct UsageConfig {
     pub average_days: u16,
     /// Use beyond the last reading is projected no further than this (E8).
     pub project: Duration,
+    /// The rungs that go by what was used before, in the order in which they are tried (E4 to E7).
+    pub shapes: Vec<Method>,
+    /// What E6 compares days by.
+    pub weather: Weather,
+    /// What E7 shapes a day by; of several for one class the first.
+    pub profiles: Vec<LoadProfileConfig>,
+    /// When estimates of an area wait (E15).
+    pub storm: StormConfig,
 }
 
 impl Default for UsageConfig {
@@ -42,12 +52,16 @@ impl Default for UsageConfig {
             lookback_days: 90,
             average_days: 28,
             project: 31 * DAY,
+            shapes: fills::SHAPES.to_vec(),
+            weather: Weather::new(),
+            profiles: Vec::new(),
+            storm: StormConfig::default(),
         }
     }
 }
 
 impl UsageConfig {
-    pub(super) fn read(mut section: Section<'_>) -> Self {
+    pub(super) fn read(mut section: Section<'_>, around: &Surroundings<'_>) -> Self {
         let default = Self::default();
         let s = &mut section;
         Self {
@@ -60,6 +74,10 @@ impl UsageConfig {
             lookback_days: s.multiple("lookback", DAY, 7..=400).unwrap_or(default.lookback_days),
             average_days: s.multiple("average", DAY, 1..=400).unwrap_or(default.average_days),
             project: s.duration("project", Duration::ZERO..=400 * DAY).unwrap_or(default.project),
+            shapes: fills::shapes(s),
+            weather: fills::weather(s.section("weather"), around),
+            profiles: fills::profiles(s.sections("profile"), around),
+            storm: StormConfig::read(s.section("storm")),
         }
     }
 }

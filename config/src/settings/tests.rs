@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use meterlake_model::Amount;
+use meterlake_model::{Amount, CivilDay};
 
 use super::*;
 
@@ -43,6 +43,12 @@ fn every_example_of_the_default_text_is_valid_and_a_default() {
     std::fs::write(dir.path().join("s3.secret"), "from the other file\n").unwrap();
     let devices = "link,unit,meter_id,profile,interval,offset\n861234567890124,1,WATER-0002,pulse-water,15m,0s\n";
     std::fs::write(dir.path().join("devices.csv"), devices).unwrap();
+    std::fs::write(dir.path().join("weather.csv"), "region,day,mean_c\n*,2026-01-31,-3.5\n").unwrap();
+    std::fs::write(
+        dir.path().join("homes.csv"),
+        "day_type,time,weight\nworkday,00:00,1\nsaturday,00:00,2\nsunday,00:00,0.5\n",
+    )
+    .unwrap();
     let text: String = everything_set()
         .lines()
         .filter(|line| {
@@ -70,6 +76,11 @@ fn every_example_of_the_default_text_is_valid_and_a_default() {
     assert_eq!((line.devices.len(), serial.devices.len()), (1, 1));
     let [listener] = &config.modbus_listen[..] else { panic!("one listener") };
     assert_eq!(listener.links.len(), 2, "one in the file, one in the table");
+    let cold = CivilDay::parse("2026-01-31").unwrap();
+    assert_eq!(config.usage.weather, Weather::from([("*".to_owned(), [(cold, -3_500)].into())]));
+    let [homes] = &config.usage.profiles[..] else { panic!("one profile") };
+    assert_eq!(homes.weights[11], [vec![1_000_000], vec![2_000_000], vec![500_000]]);
+    assert_eq!(homes.daily_use, Amount::parse("9.5").ok());
     let own = VoltageLimits::Own { nominal_dv: 2300, low_permille: 900, severe_permille: 850 };
     assert_eq!(config.alerts.undervoltage, UndervoltageConfig { limits: own, ..UndervoltageConfig::default() });
 

@@ -19,6 +19,8 @@ use crate::table::TableSpec;
 
 /// Stands for a meter and a place whose row has not come.
 const NOBODY: &str = "?";
+/// The role of a meter beside another; null: its use counts.
+const CHECK: &str = "check";
 
 /// The rows of one table, in its order.
 pub(crate) fn encode(spec: &TableSpec, registry: &Registry, revision: i64) -> Result<RecordBatch, StoreError> {
@@ -51,6 +53,7 @@ fn usage_points(registry: &Registry) -> Vec<ArrayRef> {
         Arc::new(all().map(|p| Some(p.active)).collect::<BooleanArray>()),
         Arc::new(all().map(|p| Some(p.continuous_use)).collect::<BooleanArray>()),
         decimal(&voltages, 9, 1),
+        instants(all().map(|p| p.customer_since)),
     ]
 }
 
@@ -73,6 +76,7 @@ fn installations(registry: &Registry) -> Vec<ArrayRef> {
         texts(all().map(|i| Some(i.usage_point_id.as_str()))),
         instants(all().map(|i| i.installed_at)),
         instants(all().map(|i| i.removed_at)),
+        texts(all().map(|i| i.is_check.then_some(CHECK))),
     ]
 }
 
@@ -158,6 +162,8 @@ fn take(row: &Row<'_>, registry: &mut Registry) -> Result<(), StoreError> {
             place.usage_point_id = row.parsed("usage_point_id", UsagePointId::new)?;
             place.installed_at = row.maybe_instant("installed_at");
             place.removed_at = row.maybe_instant("removed_at");
+            // Rows of before the column was there are of meters that count.
+            place.is_check = row.maybe_text("role") == Some(CHECK);
         }
         "installation_channels" => {
             let number = usize::try_from(row.integer("installation")?).unwrap_or(usize::MAX);
@@ -200,6 +206,7 @@ fn slot(installations: &mut Vec<Installation>, number: usize) -> Option<&mut Ins
             usage_point_id: UsagePointId::new(NOBODY).ok()?,
             installed_at: None,
             removed_at: None,
+            is_check: false,
             channels: Vec::new(),
         };
         installations.push(unknown);
@@ -228,6 +235,7 @@ impl Row<'_> {
             active: self.flag("active")?,
             continuous_use: self.flag("continuous_use")?,
             nominal_voltage_dv: self.maybe_decimal("nominal_voltage_v"),
+            customer_since: self.maybe_instant("customer_since"),
         })
     }
 

@@ -28,6 +28,7 @@ pub fn usage_points() -> TableSpec {
         required("active", DataType::Boolean),
         required("continuous_use", DataType::Boolean),
         maybe("nominal_voltage_v", DataType::Decimal128(9, 1)),
+        maybe("customer_since", instant()),
     ];
     spec("usage_points", fields, &["revision", "usage_point_id"])
 }
@@ -52,6 +53,7 @@ pub fn installations() -> TableSpec {
         required("usage_point_id", DataType::Utf8),
         maybe("installed_at", instant()),
         maybe("removed_at", instant()),
+        maybe("role", DataType::Utf8),
     ];
     spec("installations", fields, &["revision", "installation"])
 }

@@ -100,6 +100,7 @@ fn registry() -> Registry {
                 active: true,
                 continuous_use: false,
                 nominal_voltage_dv: None,
+                customer_since: None,
             },
         );
         let made = Meter {
@@ -115,6 +116,7 @@ fn registry() -> Registry {
             usage_point_id: point,
             installed_at: None,
             removed_at: None,
+            is_check: false,
             channels: Vec::new(),
         });
     }

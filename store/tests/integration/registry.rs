@@ -31,6 +31,7 @@ fn registry(voltage: Option<i64>) -> Registry {
             active: true,
             continuous_use: false,
             nominal_voltage_dv: voltage,
+            customer_since: None,
         },
     );
     let made = Meter {
@@ -66,6 +67,7 @@ fn registry(voltage: Option<i64>) -> Registry {
             usage_point_id: point.clone(),
             installed_at: from,
             removed_at: to,
+            is_check: false,
             channels,
         });
     }

@@ -139,6 +139,7 @@ fn registry(customer: &str) -> Registry {
             active: true,
             continuous_use: false,
             nominal_voltage_dv: None,
+            customer_since: None,
         };
         registry.usage_points.insert(id, point);
     }
@@ -168,6 +169,7 @@ fn registry(customer: &str) -> Registry {
             usage_point_id: UsagePointId::new(point).unwrap(),
             installed_at: from,
             removed_at: to,
+            is_check: false,
             channels: Vec::new(),
         });
     }

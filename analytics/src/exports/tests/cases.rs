@@ -176,8 +176,8 @@ proptest! {
     }
 
     #[test]
-    fn every_quality_has_its_codes(quality in 0..Quality::ALL.len(), method in 0_usize..11) {
-        let methods = ["no_supply", "twin", "closure", "linear", "like_day", "day_type", "profile", "project", "boundary", "even"];
+    fn every_quality_has_its_codes(quality in 0..Quality::ALL.len(), method in 0_usize..12) {
+        let methods = ["no_supply", "twin", "closure", "linear", "like_day", "day_type", "proxy_day", "profile", "project", "boundary", "even"];
         let (quality, method) = (Quality::ALL[quality], methods.get(method).and_then(|m| Method::parse(m)));
         let nem12 = crate::exports::codes::nem12_quality(quality, method);
         // AEMO: actual and null alone, the others with a method of two digits.

@@ -12,7 +12,7 @@ use meterlake_store::schema::readings_name;
 use super::super::JobError;
 use super::super::derive::{DeriveInput, SHORT};
 use super::super::run::{Output, Run};
-use super::super::usage::{outages, plan, table_rows};
+use super::super::usage::{outages, plan, suspensions, table_rows};
 use super::{Derived, findings_of, spans, with_channel};
 use crate::tables;
 use crate::tables::read::{Rows, other};
@@ -25,10 +25,11 @@ pub(super) async fn walk<'a>(
     output: &mut Output,
 ) -> Result<BTreeMap<&'a str, Derived>, JobError> {
     let outages = Arc::new(outages(run, output).await?);
+    let suspended = suspensions(run).await?;
     let mut walked = BTreeMap::new();
     for commodity in Commodity::ALL {
         let (registry, rules) = (run.registry.clone(), run.rules.clone());
-        let input = DeriveInput::new(commodity, registry, rules, outages.clone(), range);
+        let input = DeriveInput::new(commodity, registry, rules, outages.clone(), range).with_suspended(&suspended);
         if input.is_empty() || run.reads(readings_name(commodity), output).is_none() {
             continue;
         }

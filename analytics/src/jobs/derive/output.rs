@@ -61,14 +61,15 @@ pub(super) static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
 pub(super) fn derive_point(input: &DeriveInput, task: &Task) -> Result<RecordBatch, DataFusionError> {
     let mut rows = Builder::new(&task.point);
     let Some(usage_point) = input.registry.usage_points.get(&task.point) else { return rows.finish() };
-    let installed: Vec<&Installation> = input.installations_of(&task.point).collect();
+    let (beside, installed): (Vec<&Installation>, Vec<&Installation>) =
+        input.installations_of(&task.point).partition(|i| i.is_check);
     let mut channels: Vec<Channel> = installed.iter().flat_map(|i| i.channels.iter().map(|c| c.channel)).collect();
     channels.retain(|c| c.kind() != ChannelKind::Physical);
     channels.sort_unstable();
     channels.dedup();
 
     let mut outages: Vec<_> =
-        installed.iter().filter_map(|i| input.outages.get(&i.meter_id)).flatten().copied().collect();
+        installed.iter().chain(&beside).filter_map(|i| input.outages.get(&i.meter_id)).flatten().copied().collect();
     outages.sort_unstable();
     let plan = input.plan_of(&task.point);
     let borders: Vec<_> = input.borders.iter().copied().filter(|border| *border >= plan.from).collect();
@@ -82,6 +83,14 @@ pub(super) fn derive_point(input: &DeriveInput, task: &Task) -> Result<RecordBat
             readings: task.readings.get(&installation.meter_id).map_or(&[], |r| r.of(channel)),
         });
         let register = register_of(channel).filter(|_| channel.kind() == ChannelKind::Interval);
+        let twins = beside.iter().flat_map(|i| i.channels.iter().map(move |c| (*i, c)));
+        let twins = twins.filter(|(_, c)| c.channel == channel || Some(c.channel) == register);
+        let twins = twins.map(|(installation, settings)| InstallationReadings {
+            installation,
+            channel: settings,
+            readings: task.readings.get(&installation.meter_id).map_or(&[], |r| r.of(settings.channel)),
+        });
+        let twins = twins.collect();
         let wholes: Vec<Whole> = register
             .and_then(|register| done.iter().find(|(c, _)| *c == register))
             .map(|(_, usage)| usage.wholes.clone())
@@ -94,6 +103,7 @@ pub(super) fn derive_point(input: &DeriveInput, task: &Task) -> Result<RecordBat
                 outages: &outages,
                 holidays: &input.rules.holidays,
                 wholes: &wholes,
+                aids: input.aids(usage_point, channel, twins),
                 anchor: plan.anchors.iter().find(|(of, _)| *of == channel).map(|(_, anchor)| *anchor),
                 borders: &borders,
                 from: plan.from,

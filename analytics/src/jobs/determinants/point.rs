@@ -33,7 +33,8 @@ impl<'a> Installed<'a> {
 
     /// The smallest step of a channel's use, after the multiplier.
     pub(super) fn step(&self, point: &UsagePointId, channel: Channel) -> Amount {
-        let channels = self.at(point).iter().flat_map(|i| &i.channels).filter(|c| c.channel == channel);
+        let channels =
+            self.at(point).iter().filter(|i| !i.is_check).flat_map(|i| &i.channels).filter(|c| c.channel == channel);
         let steps = channels.filter_map(|c| c.resolution.checked_scale(c.multiplier_micros));
         steps.filter(|step| step.micros() > 0).min().or(Amount::from_micros(1000)).unwrap_or_default()
     }

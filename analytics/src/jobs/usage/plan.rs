@@ -10,12 +10,13 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use meterlake_model::{Channel, CivilDay, Commodity, Timestamp, UsagePointId, Zone};
 
 use super::super::JobError;
-use super::super::derive::{Outages, Plans, PointPlan};
+use super::super::derive::{Outages, Plans, PointPlan, Suspensions, above};
 use super::super::run::{Month, Run, furthest_commit, newest_commit};
 use super::known::Known;
 use super::marks;
 use super::point::Point;
 use super::progress::Progress;
+use super::storm::changed;
 use crate::alerts::hex;
 use crate::tables::buckets_for;
 use crate::usage::{Anchor, Start};
@@ -60,7 +61,7 @@ pub(super) struct Work {
 }
 
 impl Work {
-    pub(super) async fn plan(run: &Run<'_>, outages: &Outages) -> Result<Self, JobError> {
+    pub(super) async fn plan(run: &Run<'_>, outages: &Outages, suspended: &Suspensions) -> Result<Self, JobError> {
         let before = Progress::read(run).await?;
         let buckets = buckets_for(run.registry.usage_points.len());
         let basis = basis(run, buckets);
@@ -76,7 +77,8 @@ impl Work {
             // Pinned to what was before: these months are no longer what the others are.
             begun.months.retain(|key| months.iter().all(|month| month.key != *key));
         } else {
-            begun = Progress { basis, commit_seq: complete, reached: seen, months: BTreeSet::new() };
+            let suspended = suspended.clone();
+            begun = Progress { basis, commit_seq: complete, reached: seen, months: BTreeSet::new(), suspended };
         }
         let mut work = Self {
             months,
@@ -95,8 +97,9 @@ impl Work {
         work.by_id = work.points.iter().enumerate().map(|(at, p)| (p.id.clone(), at)).collect();
         if goes_on {
             work.standing = work.begun.months.iter().filter_map(|key| first_instant(key)).collect();
-            work.mark(run, outages).await?;
+            work.mark(run, outages, &changed(&work.before.suspended, suspended)).await?;
             work.after.commit_seq = complete;
+            work.after.suspended.clone_from(suspended);
         }
         if goes_on || !same {
             work.after.months.extend(work.months.iter().map(|m| m.key.clone()));
@@ -111,10 +114,14 @@ impl Work {
     }
 
     /// Finds what new rows touch: the months from the first one on that is not closed to them.
-    async fn mark(&mut self, run: &Run<'_>, outages: &Outages) -> Result<(), JobError> {
+    async fn mark(&mut self, run: &Run<'_>, outages: &Outages, storms: &Suspensions) -> Result<(), JobError> {
         let marks = marks::since(run, self.begun.commit_seq, outages).await?;
         for point in &mut self.points {
             point.marks = marks.get(&point.id).cloned().unwrap_or_default();
+            let of = run.registry.usage_points.get(&point.id).filter(|_| !storms.is_empty());
+            if let Some(since) = of.and_then(|of| above(&run.registry, of).filter_map(|node| storms.get(node)).min()) {
+                point.marks.extend(point.channels.iter().map(|channel| (*channel, *since)));
+            }
         }
         let mut open: Vec<usize> = (0..self.points.len()).filter(|at| !self.points[*at].marks.is_empty()).collect();
         // From which border on each is touched.

@@ -26,7 +26,7 @@ impl Point {
     /// All usage points that have a channel with use.
     pub(super) fn all(registry: &Registry, buckets: u16) -> Vec<Self> {
         let mut points: BTreeMap<&UsagePointId, (BTreeSet<Channel>, Option<Timestamp>)> = BTreeMap::new();
-        for installation in &registry.installations {
+        for installation in registry.installations.iter().filter(|i| !i.is_check) {
             let of = installation.channels.iter().map(|c| c.channel).filter(|c| c.kind() != ChannelKind::Physical);
             let (channels, first) = points.entry(&installation.usage_point_id).or_default();
             channels.extend(of);

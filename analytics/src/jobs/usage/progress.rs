@@ -9,10 +9,13 @@ use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use meterlake_store::{Lake, PartitionKey, StoreError};
 
+use meterlake_model::NodeId;
+
 use super::super::JobError;
+use super::super::derive::Suspensions;
 use super::super::run::Run;
 use crate::tables;
-use crate::tables::read::{Rows, other};
+use crate::tables::read::{Rows, instant_at, other};
 use crate::tables::write::Columns;
 
 /// The list, as `usage_progress` holds it.
@@ -26,6 +29,8 @@ pub(super) struct Progress {
     pub(super) reached: i64,
     /// Such as `2026-11`.
     pub(super) months: BTreeSet<String>,
+    /// From when on nothing is estimated in them, by part of the network.
+    pub(super) suspended: Suspensions,
 }
 
 impl Progress {
@@ -34,7 +39,7 @@ impl Progress {
         if !run.has("usage_progress") {
             return Ok(progress);
         }
-        let mut rows = run.stream("SELECT derived_month, basis, commit_seq, reached FROM usage_progress").await?;
+        let mut rows = run.stream("SELECT * FROM usage_progress").await?;
         while let Some(batch) = run.next(&mut rows).await? {
             let text = |name| Rows(&batch).text(name).map_err(|e| run.failed(e));
             let (month, basis) = (text("derived_month")?, text("basis")?);
@@ -43,7 +48,21 @@ impl Progress {
                 column.ok_or_else(|| run.failed(other(format!("usage_progress has no number {name}"))))
             };
             let (commit_seq, reached) = (long("commit_seq")?, long("reached")?);
+            // A table of before storm mode was there has no such columns.
+            let areas = batch.column_by_name("area").is_some();
+            let area = if areas {
+                Some((text("area")?, Rows(&batch).time("suspended_since").map_err(|e| run.failed(e))?))
+            } else {
+                None
+            };
             for row in 0..batch.num_rows() {
+                if let Some((area, since)) = &area
+                    && let Some(node) = area.get(row).and_then(|id| NodeId::new(id).ok())
+                {
+                    let since = instant_at(since, row).map_err(|e| run.failed(e))?;
+                    progress.suspended.insert(node, since);
+                    continue;
+                }
                 basis.at(row).clone_into(&mut progress.basis);
                 (progress.commit_seq, progress.reached) = (commit_seq.value(row), reached.value(row));
                 if !month.at(row).is_empty() {
@@ -57,12 +76,16 @@ impl Progress {
     /// Writes the list; nothing when it is the same.
     pub(super) async fn write(&self, run: &Run<'_>) -> Result<(), JobError> {
         let spec = tables::usage_progress();
-        let months = || std::iter::once("").chain(self.months.iter().map(String::as_str));
+        let areas = self.suspended.len();
+        let months = || std::iter::repeat_n("", areas + 1).chain(self.months.iter().map(String::as_str));
+        let here = || self.suspended.iter().map(Some).chain(std::iter::repeat_n(None, 1 + self.months.len()));
         let mut columns = Columns::default();
         columns.text("derived_month", months());
         columns.text("basis", months().map(|_| self.basis.as_str()));
         columns.long("commit_seq", months().map(|_| self.commit_seq));
         columns.long("reached", months().map(|_| self.reached));
+        columns.maybe_text("area", here().map(|of| of.map(|(node, _)| node.as_str())));
+        columns.time("suspended_since", here().map(|of| of.map(|(_, since)| *since)));
         let batch = columns.batch(&spec).map_err(|e| run.failed(e.into()))?;
         run.lake.replace(&spec, vec![(PartitionKey::default(), vec![batch])]).await?;
         Ok(())

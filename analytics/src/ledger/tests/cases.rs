@@ -443,6 +443,25 @@ fn e16_a_projection_is_the_average_exactly() {
 }
 
 #[test]
+fn e12_a_projection_goes_by_what_the_same_customer_used() {
+    let start = at("2026-01-05");
+    let uses: Vec<&str> = (0..28 * 24).map(|hour| if hour < 18 * 24 { "5" } else { "1" }).collect();
+    let mut case = Case::electricity().meter(&[]).readings(hourly(start, "0", &uses));
+    case.meters[0].0.installed_at = Some(start);
+    let cycle = Cycle { first_day: day("2026-02-02"), end_day: day("2026-02-12") };
+    let used = |case: &Case| Book::default().bill(case, cycle, "2027-01-01").0.read.use_amount;
+    assert_eq!(used(&case), Some(amount("857.143")), "ten days at the mean of all");
+    case.point.customer_since = Some(at("2026-01-23"));
+    assert_eq!(used(&case), Some(amount("240")), "24 a day since the customer moved in ten days ago");
+    case.point.customer_since = Some(at("2026-02-02"));
+    assert_eq!(
+        used(&case),
+        Some(amount("857.143")),
+        "of the one who moves in then nothing is known, and of the one before"
+    );
+}
+
+#[test]
 fn b06_without_a_meter_the_bill_is_held_at_once() {
     let mut case = april_with_a_hole("2026-04-14", "2026-04-15");
     case.meters[0].0.removed_at = Some(at("2026-04-20"));
