@@ -57,7 +57,8 @@ impl<'a> Installed<'a> {
 
     /// The day on which the first meter was installed, where every meter's is known.
     pub(super) fn moved_in(&self, point: &UsagePoint) -> Option<CivilDay> {
-        let first = self.at(&point.id).iter().map(|installation| installation.installed_at).min()??;
+        let counted = self.at(&point.id).iter().filter(|installation| !installation.is_check);
+        let first = counted.map(|installation| installation.installed_at).min()??;
         Some(point.zone.day_of(first))
     }
 }
