@@ -15,6 +15,7 @@ use crate::rules::Rules;
 
 mod alerts;
 pub(crate) mod billing;
+mod checks;
 mod completeness;
 mod derive;
 pub(crate) mod determinants;
@@ -24,6 +25,7 @@ mod run;
 mod usage;
 
 pub use billing::{BillsAgain, billing_reads_of_spans, bills_again};
+pub use checks::{CheckedMonth, check_now};
 pub use derive::{UsageDerive, UsageDeriveExec, UsageDerivePlanner};
 pub use usage::{explain_usage, forget_usage};
 
@@ -42,6 +44,7 @@ pub async fn run_job(lake: &Lake, job: Job, options: &JobOptions) -> Result<JobR
         Job::Alerts => alerts::derive(&run).await?,
         Job::Profiles => profiles::derive(&run).await?,
         Job::Completeness => completeness::derive(&run).await?,
+        Job::Checks => checks::derive(&run).await?,
     };
     run.finish(output).await
 }
@@ -59,11 +62,14 @@ pub enum Job {
     Profiles,
     /// Arrivals to what was expected of each meter and day, of whole civil months.
     Completeness,
+    /// All that is derived to what checks find in it, of whole UTC months.
+    Checks,
 }
 
 impl Job {
     /// All jobs, in the order in which they build on each other.
-    pub const ALL: [Self; 5] = [Self::Usage, Self::Billing, Self::Alerts, Self::Profiles, Self::Completeness];
+    pub const ALL: [Self; 6] =
+        [Self::Usage, Self::Billing, Self::Alerts, Self::Profiles, Self::Completeness, Self::Checks];
 
     /// The name on the command line and in tables.
     pub const fn as_str(self) -> &'static str {
@@ -73,6 +79,7 @@ impl Job {
             Self::Alerts => "alerts",
             Self::Profiles => "profiles",
             Self::Completeness => "completeness",
+            Self::Checks => "checks",
         }
     }
 
@@ -145,7 +152,7 @@ pub struct JobReport {
     pub partitions: usize,
     /// Usage spans of the asked months; 0 for other jobs.
     pub spans: u64,
-    /// Findings of the asked months; 0 for other jobs.
+    /// Findings of the asked months, of the walk or of checks; 0 for other jobs.
     pub findings: u64,
     /// How long it took, by the clock.
     pub duration: Duration,

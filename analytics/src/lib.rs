@@ -7,6 +7,7 @@
 pub mod alerts;
 pub mod billing;
 pub mod book;
+pub mod checks;
 pub mod completeness;
 pub mod desk;
 pub mod determinants;

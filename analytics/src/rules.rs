@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use meterlake_model::CivilDay;
 use meterlake_model::calendar::Calendars;
+use meterlake_model::check::Catalogue;
 use meterlake_model::determinant::Determinant;
 use sha2::{Digest, Sha256};
 
@@ -58,6 +59,8 @@ pub struct Rules {
     pub calendars: Calendars,
     /// What bills need besides reads.
     pub determinants: Vec<Determinant>,
+    /// Checks and what follows from them.
+    pub checks: Catalogue,
 }
 
 impl Rules {

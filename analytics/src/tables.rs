@@ -143,6 +143,28 @@ pub fn findings() -> TableSpec {
     spec("findings", fields, &[MONTH, BUCKET], &["usage_point_id", "channel", "start", "rule"])
 }
 
+/// What checks found, by the month that was checked: a stretch that goes on is told in each. `on_fail` is what follows:
+/// `hold` and `verify` hold bills, `work_item` is for the field, `keep` is told. No value is changed by any of them.
+pub fn check_findings() -> TableSpec {
+    let fields = vec![
+        text("usage_point_id"),
+        text("channel"),
+        time("start"),
+        time("end"),
+        text("rule"),
+        text("severity"),
+        text("on_fail"),
+        maybe("measured", AMOUNT),
+        maybe("reference", AMOUNT),
+        maybe("limit", AMOUNT),
+        text("meter_id"),
+        text("evidence"),
+        text(MONTH),
+        required(BUCKET, DataType::Int32),
+    ];
+    spec("check_findings", fields, &[MONTH, BUCKET], &["usage_point_id", "channel", "start", "rule"])
+}
+
 /// One alert as far as the machine knows it; people's steps are in [`alert_events`].
 pub fn alerts() -> TableSpec {
     let fields = vec![
@@ -289,13 +311,14 @@ pub fn job_runs() -> TableSpec {
 }
 
 /// All tables of this crate.
-pub fn all() -> [TableSpec; 16] {
+pub fn all() -> [TableSpec; 17] {
     [
         usage_spans(),
         usage_days(),
         usage_anchors(),
         usage_progress(),
         findings(),
+        check_findings(),
         billing_runs(),
         billing_reads(),
         billing_determinants(),

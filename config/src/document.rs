@@ -10,6 +10,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use meterlake_model::check::Value;
 use meterlake_model::parse_scaled;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -305,6 +306,32 @@ impl<'d> Section<'d> {
             }
             Ok(texts)
         })
+    }
+
+    /// A table whose keys are free, of numbers, flags and texts, each with its key's line, in the order of the file. What is
+    /// none of these is noted and left out.
+    pub(crate) fn values_by_key(&mut self, key: &'static str) -> Option<Vec<(At<String>, Value)>> {
+        let (doc, path) = (self.doc, self.path_of(key));
+        let table =
+            self.take(key, |value| value.as_table().ok_or_else(|| wanted("a table such as { days = 28 }", value)))?;
+        let mut items: Vec<_> = table.iter().collect();
+        items.sort_by_key(|(name, _)| name.span().start);
+        let mut values = Vec::new();
+        for (name, item) in items {
+            let line = doc.line(name.span());
+            let value = match item.get_ref() {
+                DeValue::String(text) => Ok(Value::Text(text.to_string())),
+                DeValue::Boolean(flag) => Ok(Value::Flag(*flag)),
+                DeValue::Integer(integer) if integer.radix() == 10 => Value::parse(integer.as_str()),
+                DeValue::Float(float) => Value::parse(float.as_str()),
+                other => Err(wanted("a number, true, false or text in quotes", other)),
+            };
+            match value {
+                Ok(value) => values.push((At { value: name.get_ref().to_string(), line }, value)),
+                Err(complaint) => doc.note(line, format!("`{path}.{}` {complaint}", name.get_ref())),
+            }
+        }
+        Some(values)
     }
 
     /// A list of whole numbers of a given length, within limits.

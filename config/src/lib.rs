@@ -20,6 +20,7 @@
 //! ```
 
 pub mod calendar;
+pub mod check;
 mod determinant;
 pub mod device_profile;
 mod document;
@@ -33,10 +34,11 @@ mod spelling;
 pub use problem::{Problem, line_of};
 pub use quantity::{bytes_text, duration_text, parse_bytes, parse_duration};
 pub use settings::{
-    AlertsConfig, BillingConfig, CollectConfig, Config, ConfigErrors, CycleConfig, DeviceRate, HourRange, IdForm,
-    JobsConfig, LakeConfig, LakeRoot, LeakConfig, LeakRule, LoadProfileConfig, ModbusDevice, ModbusFraming, ModbusLine,
-    ModbusLink, ModbusListener, ModbusTransport, MqttBroker, MqttProtocol, MqttTls, PacketPart, PacketPattern, Parity,
-    ProfileWeights, ProfilesConfig, ReceiptTopic, RetentionConfig, S3Config, S3Credentials, Secret, SerialPort,
-    ServeConfig, StormConfig, Takeover, TlsIdentity, UndervoltageConfig, UsageConfig, VoltageLimits, Weather,
+    AlertsConfig, BillingConfig, ChecksConfig, CollectConfig, Config, ConfigErrors, CycleConfig, DeviceRate, HourRange,
+    IdForm, JobsConfig, LakeConfig, LakeRoot, LeakConfig, LeakRule, LoadProfileConfig, ModbusDevice, ModbusFraming,
+    ModbusLine, ModbusLink, ModbusListener, ModbusTransport, MqttBroker, MqttProtocol, MqttTls, PacketPart,
+    PacketPattern, Parity, ProfileWeights, ProfilesConfig, ReceiptTopic, RetentionConfig, S3Config, S3Credentials,
+    Secret, SerialPort, ServeConfig, StormConfig, Takeover, TlsIdentity, UndervoltageConfig, UsageConfig,
+    VoltageLimits, Weather,
 };
 pub use settings::{EXPORT_COLUMNS, ExportConfig};

@@ -114,6 +114,8 @@ pub struct MeterRule {
     pub template: Vec<Piece>,
     /// A serial number that must be the registry's, where both have one.
     pub serial: Option<ValuePath>,
+    /// The multiplier that the message states; it must be the installation's, where the registry knows one.
+    pub multiplier: Option<ValuePath>,
     /// The gateway in the payload; it must be the topic's `{gateway}`, where that has one, and the registry's.
     pub gateway: Option<ValuePath>,
 }

@@ -5,6 +5,7 @@
 //! the process, never from this file. What the parts do with their settings is not known here.
 
 mod alerts;
+mod checks;
 mod collect;
 mod export;
 mod fills;
@@ -20,6 +21,7 @@ mod tariffs;
 use std::path::{Path, PathBuf};
 
 pub use alerts::{AlertsConfig, LeakConfig, LeakRule, UndervoltageConfig, VoltageLimits};
+pub use checks::ChecksConfig;
 pub use collect::CollectConfig;
 pub use export::{EXPORT_COLUMNS, ExportConfig};
 pub use fills::{LoadProfileConfig, ProfileWeights, StormConfig, Weather};
@@ -67,6 +69,8 @@ pub struct Config {
     pub calendars: Calendars,
     /// What bills need besides reads, in the order of the file and of the files that it names.
     pub determinants: Vec<Determinant>,
+    /// Checks, and what follows from them.
+    pub checks: ChecksConfig,
     /// Leak and voltage alerts.
     pub alerts: AlertsConfig,
     /// Key figures of a customer.
@@ -161,6 +165,7 @@ impl Config {
             let tariff_files = billing.texts("tariff_files").unwrap_or_default();
             let export = ExportConfig::read(billing.section("export"));
             let (calendars, determinants) = tariffs::read(&mut root, tariff_files, around);
+            let checks = ChecksConfig::read(&mut root, around);
             Self {
                 lake,
                 mqtt,
@@ -174,6 +179,7 @@ impl Config {
                 export,
                 calendars,
                 determinants,
+                checks,
                 alerts: AlertsConfig::read(root.section("alerts")),
                 profiles: ProfilesConfig::read(root.section("profiles")),
                 completeness: CompletenessConfig::read(root.section("completeness")),

@@ -15,6 +15,7 @@ mod field;
 mod find;
 pub mod golden;
 mod json;
+mod multiplier;
 mod number;
 mod protobuf;
 mod reading;

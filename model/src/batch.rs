@@ -224,6 +224,8 @@ pub enum DeadReason {
     BadMeterId,
     /// Topic, payload and registry disagree about who speaks.
     Identity,
+    /// The message states another multiplier than the registry has of the installation.
+    Multiplier,
     /// Larger, deeper or longer than the limits allow.
     TooLarge,
     /// A device answered with an exception or with other than it was asked for.
@@ -235,7 +237,7 @@ pub enum DeadReason {
 }
 
 impl DeadReason {
-    const NAMES: [(Self, &'static str); 13] = [
+    const NAMES: [(Self, &'static str); 14] = [
         (Self::NoMap, "no_map"),
         (Self::Syntax, "syntax"),
         (Self::MissingField, "missing_field"),
@@ -245,6 +247,7 @@ impl DeadReason {
         (Self::ImplausibleTime, "implausible_time"),
         (Self::BadMeterId, "bad_meter_id"),
         (Self::Identity, "identity"),
+        (Self::Multiplier, "multiplier"),
         (Self::TooLarge, "too_large"),
         (Self::BadAnswer, "bad_answer"),
         (Self::NoBirth, "no_birth"),

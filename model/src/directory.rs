@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::channel::Commodity;
 use crate::id::MeterId;
-use crate::time::Zone;
+use crate::time::{Timestamp, Zone};
 
 /// One meter as the registry knows it now.
 #[derive(Debug, Clone)]
@@ -18,6 +18,33 @@ pub struct MeterEntry {
     pub serial: Option<Arc<str>>,
     /// What carries its messages, where the registry names a gateway.
     pub gateway: Option<Arc<str>>,
+    /// What its readings are multiplied by, by installation; empty: nobody knows.
+    pub multipliers: Arc<[InstalledMultiplier]>,
+}
+
+impl MeterEntry {
+    /// A meter without serial number, gateway and multiplier.
+    pub fn new(commodity: Commodity, zone: Zone) -> Self {
+        Self { commodity, zone, serial: None, gateway: None, multipliers: Arc::default() }
+    }
+
+    /// The multipliers of its installation at a time, in millionths; none: it hung nowhere.
+    pub fn multipliers_at(&self, ts: Timestamp) -> impl Iterator<Item = i64> {
+        let covers =
+            move |m: &&InstalledMultiplier| m.from.is_none_or(|from| from <= ts) && m.to.is_none_or(|to| ts < to);
+        self.multipliers.iter().filter(covers).map(|m| m.micros)
+    }
+}
+
+/// A multiplier of an installation.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct InstalledMultiplier {
+    /// From when on; `None`: always.
+    pub from: Option<Timestamp>,
+    /// Up to when; `None`: still.
+    pub to: Option<Timestamp>,
+    /// In millionths.
+    pub micros: i64,
 }
 
 /// A snapshot of the registry by meter.

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::amount::Amount;
-use crate::channel::{Channel, Commodity};
-use crate::directory::{MeterDirectory, MeterEntry};
+use crate::channel::{Channel, ChannelKind, Commodity};
+use crate::directory::{InstalledMultiplier, MeterDirectory, MeterEntry};
 use crate::id::{CustomerId, GatewayId, MeterId, NodeId, UsagePointId};
 use crate::time::{Timestamp, Zone};
 
@@ -183,6 +183,28 @@ impl Registry {
             .iter()
             .filter_map(|i| Some((&i.meter_id, self.usage_points.get(&i.usage_point_id)?.zone.clone())))
             .collect();
+        let mut multipliers: HashMap<&MeterId, Vec<InstalledMultiplier>> = HashMap::new();
+        for installation in &self.installations {
+            let of = multipliers.entry(&installation.meter_id).or_default();
+            let (from, to) = (installation.installed_at, installation.removed_at);
+            for channel in installation.channels.iter().filter(|c| c.channel.kind() != ChannelKind::Physical) {
+                let one = InstalledMultiplier { from, to, micros: channel.multiplier_micros };
+                if !of.contains(&one) {
+                    of.push(one);
+                }
+            }
+        }
+        // Most meters have had one multiplier for ever, and the same as most others: they share the list.
+        let mut lists: HashMap<Vec<InstalledMultiplier>, Arc<[InstalledMultiplier]>> = HashMap::new();
+        let mut shared = |id: &MeterId| {
+            let mut list = multipliers.remove(id).unwrap_or_default();
+            if let Some(micros) = list.first().map(|m| m.micros)
+                && list.iter().all(|m| m.micros == micros)
+            {
+                list = vec![InstalledMultiplier { from: None, to: None, micros }];
+            }
+            Arc::clone(lists.entry(list).or_insert_with_key(|list| list.as_slice().into()))
+        };
         // A gateway has hundreds of meters: they share its name.
         let mut gateways: HashMap<&GatewayId, Arc<str>> = HashMap::new();
         MeterDirectory::new(self.meters.values().map(|meter| {
@@ -192,6 +214,7 @@ impl Registry {
                 zone: zones.get(&meter.id).cloned().unwrap_or_else(Zone::utc),
                 serial: meter.serial.as_deref().map(Into::into),
                 gateway: meter.gateway_id.as_ref().map(name),
+                multipliers: shared(&meter.id),
             };
             (meter.id.clone(), entry)
         }))

@@ -263,7 +263,8 @@ async fn compute(config: &Config, lake: &Lake, rules: &Rules, args: &RunArgs) ->
     // A cycle that begins late in the month ends in the next one.
     let usage = JobOptions { rules: rules.clone(), ..JobOptions::new(month.plus_months(-longest), end.plus_months(1)) };
     let billing = JobOptions { today: Some(today), rules: rules.clone(), ..JobOptions::new(month, end) };
-    for (job, options) in [(Job::Usage, usage), (Job::Billing, billing)] {
+    let checks = billing.clone();
+    for (job, options) in [(Job::Usage, usage), (Job::Billing, billing), (Job::Checks, checks)] {
         let spinner = progress::spinner(&format!("{} from {} to {}", job.as_str(), options.from, options.to));
         let report = run_job(lake, job, &options).await;
         spinner.finish_and_clear();

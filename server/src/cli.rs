@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
-    alerts, backup, billing, collect, completeness, config_commands, dead_letters, demo, doctor, golden, jobs, logs,
-    modbus,
+    alerts, backup, billing, checks, collect, completeness, config_commands, dead_letters, demo, doctor, golden, jobs,
+    logs, modbus,
 };
 use crate::{
     edits, erase, hold, profile_picture, query, registry, reload, retention, run, serve, setup, shipped, simulate,
@@ -56,7 +56,7 @@ enum Command {
     Collect,
     /// Have the running collector take the changed configuration: all is checked first, only what changed is touched
     Reload,
-    /// Derive usage, billing reads, alerts, profiles and completeness on schedule; compact the tables
+    /// Derive usage, billing reads, alerts, profiles and completeness and check them on schedule; compact the tables
     Jobs,
     /// Answer over HTTP: health and Prometheus metrics
     Serve,
@@ -81,6 +81,9 @@ enum Command {
     /// Values that people agree on: one proposes, another approves
     #[command(subcommand)]
     Edit(edits::EditCommand),
+    /// Checks: what is looked for, what is found, and what follows
+    #[command(subcommand)]
+    Checks(checks::ChecksCommand),
     /// Expected against received readings: what is late or missing, and why
     Completeness(completeness::CompletenessArgs),
     /// One customer's load shape and key figures, in the terminal and as a picture
@@ -93,7 +96,7 @@ enum Command {
     /// For the person who connects a Modbus meter: read one, find those of a line
     #[command(subcommand)]
     Modbus(modbus::ModbusCommand),
-    /// Run golden messages and vectors: what maps and profiles must read, as files beside them
+    /// Run golden messages and vectors and cases of checks: what must come of what is given, as files beside them
     Test(golden::TestArgs),
     /// Payload maps that come with the program
     #[command(subcommand)]
@@ -179,12 +182,13 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Alerts(command) => alerts::run(global, &command).await?,
         Command::Billing(command) => return billing::run(global, &command).await,
         Command::Edit(command) => edits::run(global, &command).await?,
+        Command::Checks(command) => checks::run(global, &command).await?,
         Command::Completeness(args) => completeness::run(global, &args).await?,
         Command::Profile(args) => profile_picture::run(global, &args).await?,
         Command::DeadLetters(command) => dead_letters::run(global, &command).await?,
         Command::Tap(args) => tap::run(global, &args).await?,
         Command::Modbus(command) => return modbus::run(global, &command).await,
-        Command::Test(args) => return golden::run(&args),
+        Command::Test(args) => return golden::run(&args).await,
         Command::Maps(command) => shipped::maps(&command).await?,
         Command::Profiles(command) => shipped::profiles(&command).await?,
         Command::Doctor(args) => return doctor::run(global, &args).await,

@@ -30,7 +30,7 @@ pub enum JobCommand {
 pub struct JobRunArgs {
     /// usage: readings to usage spans · billing: spans to the billing reads of cycles that end in these days ·
     /// alerts: leaks and undervoltage · profiles: shapes and key figures · completeness: expected against received ·
-    /// all: these five in order
+    /// checks: findings in all of these · all: these six in order
     #[arg(value_enum)]
     name: JobName,
     /// First civil day, by each usage point's zone [default: 40 days before --to]
@@ -51,6 +51,7 @@ enum JobName {
     Alerts,
     Profiles,
     Completeness,
+    Checks,
     All,
 }
 
@@ -62,6 +63,7 @@ impl JobName {
             Self::Alerts => vec![Job::Alerts],
             Self::Profiles => vec![Job::Profiles],
             Self::Completeness => vec![Job::Completeness],
+            Self::Checks => vec![Job::Checks],
             Self::All => Job::ALL.to_vec(),
         }
     }

@@ -7,6 +7,7 @@ pub mod alerts;
 pub mod backup;
 pub mod billing;
 mod births;
+pub mod checks;
 pub mod cli;
 pub mod collect;
 mod collectors;

@@ -132,6 +132,7 @@ pub fn rules(config: &Config) -> Rules {
         holidays: config.jobs.holidays.clone(),
         calendars: config.calendars.clone(),
         determinants: config.determinants.clone(),
+        checks: config.checks.catalogue.clone(),
     }
 }
 

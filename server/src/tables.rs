@@ -23,6 +23,7 @@ const ABOUT: &[(&str, &str)] = &[
     ("billing_items", "the numbered lists of bills and corrections that went out"),
     ("billing_reads", "determinants of one usage point, channel and cycle"),
     ("billing_runs", "totals of a billing run by channel"),
+    ("check_findings", "what checks found, by the month that was checked, and what follows from it"),
     ("commits", "when commits were made that the logs no longer tell of"),
     ("completeness", "expected against received readings by meter and civil day, and why some are missing"),
     ("customers", "registry: who is billed, by revision"),

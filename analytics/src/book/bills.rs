@@ -11,9 +11,10 @@ use serde_json::Value;
 
 use super::{Book, BookError, determinants};
 use crate::billing::BoundaryRead;
+use crate::checks::{self, Stops};
 use crate::ledger::{Context, END_READ, Item, START_READ, USE};
 use crate::runs::{BillState, Cycle, Facts, Gate, GateRules, Unmet, bill_state, gate};
-use crate::tables::read::{Rows, amount_at, day_at};
+use crate::tables::read::{Rows, amount_at, day_at, instant_at};
 
 /// One bill: a usage point and cycle with all its channels.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +37,9 @@ pub struct BillLine {
     pub remarks: Vec<String>,
 }
 
+/// The longest cycle, in months.
+const LONGEST_CYCLE: i32 = 12;
+
 /// The bills of a run as they are on a day, out of `billing_reads` and the book.
 ///
 /// # Errors
@@ -57,7 +61,12 @@ pub async fn bill_lines(
         return Err(BookError::Nothing(format!("run {run} has no bills: billing run computes them")));
     }
     let mut extra = if has_determinants { determinants::of_run(&session.context, run).await? } else { BTreeMap::new() };
+    let stops = match session.versions.contains_key(checks::TABLE) {
+        true => checks::stops_of_run(&session.context, run, LONGEST_CYCLE).await?,
+        false => Stops::default(),
+    };
     let mut lines: Vec<BillLine> = Vec::new();
+    let mut spans: Vec<(Timestamp, Timestamp)> = Vec::new();
     for read in reads {
         let key = (read.usage_point_id.clone(), read.cycle);
         let one_gate = gate(&Facts { today, ..read.facts.clone() }, rules);
@@ -79,6 +88,7 @@ pub async fn bill_lines(
                     held if held.is_empty() || matches!(one_gate, Gate::Wait(_)) => one_gate,
                     held => both(one_gate, Gate::Hold(held), None),
                 };
+                spans.push(read.span);
                 lines.push(BillLine {
                     run: run.to_owned(),
                     usage_point_id: read.usage_point_id,
@@ -92,7 +102,11 @@ pub async fn bill_lines(
             }
         }
     }
-    for line in &mut lines {
+    for (line, span) in lines.iter_mut().zip(spans) {
+        let held = stops.of(&line.usage_point_id, span);
+        if !held.is_empty() && !matches!(line.gate, Gate::Wait(_)) {
+            line.gate = both(std::mem::replace(&mut line.gate, Gate::Wait(Vec::new())), Gate::Hold(held), None);
+        }
         line.state = bill_state(&line.gate, &book.events_of(run, &line.usage_point_id));
     }
     Ok(lines)
@@ -131,6 +145,7 @@ struct ReadBill {
     customer_id: Option<String>,
     channel: Channel,
     cycle: Cycle,
+    span: (Timestamp, Timestamp),
     facts: Facts,
     items: Vec<Item>,
     context: Context,
@@ -152,6 +167,7 @@ async fn read_bills(session: &SessionContext, run: &str) -> Result<Vec<ReadBill>
         let (start, start_quality) = (rows.amount("start_register")?, rows.text("start_quality")?);
         let (end, end_quality) = (rows.amount("end_register")?, rows.text("end_quality")?);
         let (used, estimated) = (rows.amount("use_amount")?, rows.amount("estimated")?);
+        let (from, to) = (rows.time("start")?, rows.time("end")?);
         let (facts, basis) = (rows.text("facts")?, rows.text("basis")?);
         let (evidence, context) = (rows.text("end_evidence")?, rows.text("context")?);
         for row in 0..rows.len() {
@@ -176,6 +192,7 @@ async fn read_bills(session: &SessionContext, run: &str) -> Result<Vec<ReadBill>
                 customer_id: customer.get(row).map(str::to_owned),
                 channel,
                 cycle,
+                span: (instant_at(from, row)?, instant_at(to, row)?),
                 facts: parse_facts(&known, cycle),
                 items,
                 context: Context::parse(context.at(row)),

@@ -20,6 +20,7 @@ use super::{Job, JobError, JobOptions};
 use crate::alerts::hex;
 use crate::billing::{BillingRead, ReadState};
 use crate::book::{self, Book, Runs};
+use crate::checks::apply_policy;
 use crate::ledger::{Bill, BillInput, Context, Item, bill};
 use crate::runs::Cycle;
 use crate::tables;
@@ -243,7 +244,8 @@ fn add_point<'a>(
     for channel in channels.into_iter().filter(|c| c.kind() != ChannelKind::Physical) {
         let with: Vec<&Installation> = with_channel(installations, channel).collect();
         let spans = derived.spans.remove(channel.name()).unwrap_or_default();
-        let findings = derived.findings.remove(channel.name()).unwrap_or_default();
+        let mut findings = derived.findings.remove(channel.name()).unwrap_or_default();
+        apply_policy(&run.rules.checks, point, channel.name(), &mut findings);
         let pins = book.pins(id, channel, &point.zone);
         for month in months {
             let Some(cycle) = run.rules.cycles.ending_in(*month, point) else { continue };

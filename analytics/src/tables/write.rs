@@ -7,7 +7,7 @@ use arrow::array::{
     ArrayRef, BooleanArray, Date32Array, Decimal128Array, Decimal128Builder, Float64Array, Float64Builder, Int32Array,
     Int64Array, ListBuilder, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
-use arrow::datatypes::{Field, Schema};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use meterlake_model::{Amount, Channel, CivilDay, Timestamp, month_key};
 use meterlake_store::TableSpec;
@@ -18,6 +18,7 @@ use super::AMOUNT;
 use crate::alerts::life::PersonStep;
 use crate::alerts::{Alert, EvidenceRow};
 use crate::billing::{BoundaryRead, CyclePart, ReadState, Reason};
+use crate::checks::Found;
 use crate::completeness::cause::Evidence;
 use crate::completeness::{MeterDay, clock};
 use crate::determinants::Note;
@@ -104,6 +105,17 @@ impl Columns {
         self.0.push((name, Arc::new(list.finish())));
     }
 
+    /// The batch with exactly these columns.
+    pub(crate) fn of(mut self, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+        let mut columns = Vec::with_capacity(self.0.len());
+        for field in schema.fields() {
+            let at = self.0.iter().position(|(name, _)| name == field.name());
+            let at = at.ok_or_else(|| ArrowError::SchemaError(format!("there is no column {}", field.name())))?;
+            columns.push(self.0.swap_remove(at).1);
+        }
+        RecordBatch::try_new(schema.clone(), columns)
+    }
+
     /// The batch with the table's columns in their order; those of the partition only where they were given.
     pub(crate) fn batch(mut self, spec: &TableSpec) -> Result<RecordBatch, ArrowError> {
         let mut fields = Vec::with_capacity(self.0.len());
@@ -135,6 +147,24 @@ pub(crate) fn days_since_1970(day: CivilDay) -> i32 {
 }
 
 type Rows = Result<RecordBatch, ArrowError>;
+
+/// Rows of `check_findings`.
+pub(crate) fn check_findings(rows: &[Found]) -> Rows {
+    let mut c = Columns::default();
+    c.text("usage_point_id", rows.iter().map(|f| &f.usage_point_id));
+    c.text("channel", rows.iter().map(|f| &f.channel));
+    c.time("start", rows.iter().map(|f| Some(f.start)));
+    c.time("end", rows.iter().map(|f| Some(f.end)));
+    c.text("rule", rows.iter().map(|f| &f.rule));
+    c.text("severity", rows.iter().map(|f| f.severity.as_str()));
+    c.text("on_fail", rows.iter().map(|f| f.on_fail.as_str()));
+    c.amount("measured", rows.iter().map(|f| f.measured));
+    c.amount("reference", rows.iter().map(|f| f.reference));
+    c.amount("limit", rows.iter().map(|f| f.limit));
+    c.text("meter_id", rows.iter().map(|f| &f.meter_id));
+    c.text("evidence", rows.iter().map(|f| &f.evidence));
+    c.batch(&super::check_findings())
+}
 
 /// Rows of `alerts`.
 pub(crate) fn alerts(rows: &[&Alert]) -> Rows {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+pub use meterlake_model::check::Severity;
 use meterlake_model::{Amount, Timestamp};
 
 /// The rules of the walk, by their lasting numbers.
@@ -59,33 +60,6 @@ impl Rule {
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
-    }
-}
-
-/// What a finding asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Severity {
-    /// Nothing: it is told.
-    Information,
-    /// Somebody should look; bills go out.
-    Issue,
-    /// No bill goes out over it before a person or a new fact has settled it.
-    Stop,
-}
-
-impl Severity {
-    /// The name in tables.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Information => "information",
-            Self::Issue => "issue",
-            Self::Stop => "stop",
-        }
-    }
-
-    /// Reads [`Self::as_str`] back.
-    pub fn parse(text: &str) -> Option<Self> {
-        [Self::Information, Self::Issue, Self::Stop].into_iter().find(|severity| severity.as_str() == text)
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod alerts;
 mod billing;
+mod checks;
 mod completeness;
 mod determinants;
 mod exports;

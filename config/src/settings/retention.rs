@@ -7,7 +7,7 @@ use crate::document::Section;
 use crate::quantity::{DAY, parse_duration};
 
 /// So long unless the file says otherwise: ten years for what bills stand on, 400 days for messages as they came.
-const DEFAULTS: [(&str, Duration); 20] = [
+const DEFAULTS: [(&str, Duration); 21] = [
     ("electricity_readings", TEN_YEARS),
     ("water_readings", TEN_YEARS),
     ("meter_events", TEN_YEARS),
@@ -17,6 +17,7 @@ const DEFAULTS: [(&str, Duration); 20] = [
     ("usage_spans", TEN_YEARS),
     ("usage_days", TEN_YEARS),
     ("findings", TEN_YEARS),
+    ("check_findings", TEN_YEARS),
     ("billing_runs", TEN_YEARS),
     ("billing_reads", TEN_YEARS),
     ("billing_determinants", TEN_YEARS),

@@ -49,6 +49,7 @@ fn every_example_of_the_default_text_is_valid_and_a_default() {
         "day_type,time,weight\nworkday,00:00,1\nsaturday,00:00,2\nsunday,00:00,0.5\n",
     )
     .unwrap();
+    std::fs::create_dir(dir.path().join("checks")).unwrap();
     let text: String = everything_set()
         .lines()
         .filter(|line| {

@@ -12,7 +12,7 @@ use super::event::Events;
 use super::find::Places;
 use super::speaker::{self, Claims, Speaker};
 use super::time::When;
-use super::{Refusal, field, shape, time};
+use super::{Refusal, field, multiplier, shape, time};
 
 /// All that decides what a message means.
 pub(super) struct Context<'a> {
@@ -183,6 +183,11 @@ impl<'a> Context<'a> {
         let (meter_id, ts, message) = (&speaker.id, when.ts, self.message);
         let mut events = Events { meter_id, ts, message, events: &mut gathered.events, from: before.events };
         events.read(self.map, places)?;
+        if let Some(path) = &self.map.meter.multiplier
+            && let Some(stated) = places.find(path)?
+        {
+            multiplier::agreed(stated, speaker, when.ts)?;
+        }
         self.take(speaker, when, &before, gathered)
     }
 

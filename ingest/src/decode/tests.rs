@@ -9,10 +9,8 @@ const RECEIVED: &str = "2026-11-21T12:00:00Z";
 
 fn directory() -> MeterDirectory {
     let entry = |commodity, serial: Option<&str>| MeterEntry {
-        commodity,
-        zone: Zone::parse("Europe/Madrid").unwrap(),
         serial: serial.map(Into::into),
-        gateway: None,
+        ..MeterEntry::new(commodity, Zone::parse("Europe/Madrid").unwrap())
     };
     MeterDirectory::new([
         (MeterId::new("e1").unwrap(), entry(Commodity::Electricity, None)),

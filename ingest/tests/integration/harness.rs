@@ -55,8 +55,7 @@ pub(crate) fn speaking(protocol: MqttProtocol, port: u16) -> MqttBroker {
 }
 
 pub(crate) fn directory() -> MeterDirectory {
-    let entry =
-        |commodity| MeterEntry { commodity, zone: Zone::parse("Europe/Madrid").unwrap(), serial: None, gateway: None };
+    let entry = |commodity| MeterEntry::new(commodity, Zone::parse("Europe/Madrid").unwrap());
     MeterDirectory::new([
         (MeterId::new("e1").unwrap(), entry(Commodity::Electricity)),
         (MeterId::new("e2").unwrap(), entry(Commodity::Electricity)),

@@ -1,9 +1,12 @@
-//! Golden files by path: told from other texts by their lines, and by the map or profile beside them.
+//! Golden files by path: told from other texts by their lines, and by the map or profile beside them; cases of checks by their
+//! names.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
+
+use super::checks;
 
 /// Which kind of golden file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +15,8 @@ pub(super) enum What {
     Messages,
     /// Registers of device profiles.
     Vectors,
+    /// Cases of checks.
+    Cases,
 }
 
 impl What {
@@ -38,7 +43,7 @@ pub(super) struct Found {
 #[derive(Debug, Default)]
 pub(super) struct Files {
     pub(super) files: Vec<Found>,
-    /// Maps and profiles without a golden file.
+    /// Maps, profiles and checks without a golden file.
     pub(super) untested: Vec<PathBuf>,
 }
 
@@ -62,7 +67,11 @@ pub(super) fn find(paths: &[PathBuf]) -> anyhow::Result<Files> {
             walk(path, 0, &mut all)?;
             all.sort();
             all.iter().try_for_each(|file| found.take(file))?;
-        } else if is_toml(path) {
+        } else if is_check(path) {
+            let cases = cases_beside(path);
+            ensure!(cases.is_file(), "{} has no cases beside it: write {}", path.display(), cases.display());
+            found.take(&cases)?;
+        } else if is_toml(path) && !is_cases(path) {
             let goldens = beside(path);
             let places = "beside it or in `golden/`";
             ensure!(!goldens.is_empty(), "{} has no golden file of the same name {places}", path.display());
@@ -81,6 +90,18 @@ pub(super) fn find(paths: &[PathBuf]) -> anyhow::Result<Files> {
 
 impl Files {
     fn take(&mut self, path: &Path) -> anyhow::Result<()> {
+        if is_cases(path) {
+            let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+            self.files.push(Found { path: path.to_owned(), text, what: What::Cases });
+            return Ok(());
+        }
+        if is_check(path) {
+            let text = fs::read_to_string(path).unwrap_or_default();
+            if text.starts_with("-- check:") && !cases_beside(path).is_file() {
+                self.untested.push(path.to_owned());
+            }
+            return Ok(());
+        }
         if is_toml(path) {
             if is_map_or_profile(path) && beside(path).is_empty() {
                 self.untested.push(path.to_owned());
@@ -111,7 +132,7 @@ fn walk(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> anyhow::Result
         }
         if kind.is_dir() && depth < MAX_DEPTH {
             walk(&path, depth + 1, found)?;
-        } else if kind.is_file() && path.extension().is_some_and(|end| end == "txt" || end == "toml") {
+        } else if kind.is_file() && path.extension().is_some_and(|end| end == "txt" || end == "toml" || end == "sql") {
             found.push(path);
         }
         ensure!(found.len() <= MAX_FILES, "{} holds more than {MAX_FILES} files: name a closer one", folder.display());
@@ -121,6 +142,20 @@ fn walk(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> anyhow::Result
 
 fn is_toml(path: &Path) -> bool {
     path.extension().is_some_and(|end| end == "toml")
+}
+
+fn is_check(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end == "sql")
+}
+
+fn is_cases(path: &Path) -> bool {
+    path.to_string_lossy().ends_with(checks::ENDING)
+}
+
+/// Where the cases of a check are.
+fn cases_beside(check: &Path) -> PathBuf {
+    let stem = check.file_stem().unwrap_or_default().to_string_lossy();
+    check.with_file_name(format!("{stem}{}", checks::ENDING))
 }
 
 /// By the keys before its first table: other files, such as a configuration, need no golden file.

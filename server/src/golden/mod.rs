@@ -1,9 +1,12 @@
-//! `test`: golden messages of payload maps and golden vectors of device profiles, the user's own and the shipped ones.
+//! `test`: golden messages of payload maps, golden vectors of device profiles and cases of checks, the user's own and the shipped
+//! ones.
 //!
 //! A golden file stands beside its map or profile under the same name: `my-meter.toml` and `my-meter.txt`, or
 //! `golden/my-meter.txt`. What it says is told in `ingest::decode::golden` for messages and in
-//! `ingest::modbus::golden` for registers; which of them it is shows in its lines.
+//! `ingest::modbus::golden` for registers; which of them it is shows in its lines. The cases of a check stand beside it as
+//! `V27_night_use.cases.toml` (`config::check::Cases`).
 
+mod checks;
 mod diff;
 mod find;
 mod messages;
@@ -17,14 +20,17 @@ use clap::Args;
 use meterlake_config::Problem;
 use meterlake_config::device_profile::DeviceProfile;
 
+use crate::output::{self, Format};
 use find::{Found, What};
 
 /// What is tested.
 #[derive(Debug, Args)]
 pub struct TestArgs {
-    /// Golden files, maps or profiles with one beside them, or folders [default: the present folder]
+    /// Golden files, cases of checks, maps, profiles or checks with one beside them, or folders; or the id of a check that comes
+    /// with the program, such as V20 [default: the present folder]
+    #[arg(value_name = "FOLDER|FILE|ID")]
     paths: Vec<PathBuf>,
-    /// Test those of the maps and profiles that come with the program, too; without paths only those
+    /// Test those of the maps, profiles and checks that come with the program, too; without paths only those
     #[arg(long)]
     shipped: bool,
     /// Write what is read now into the files where it differs; look at the change before you keep it
@@ -37,8 +43,8 @@ struct Tested {
     cases: usize,
     /// What differs, by case, as text for a person.
     differing: Vec<String>,
-    /// The file as it would be right.
-    accepted: String,
+    /// The file as it would be right, where it can be told.
+    accepted: Option<String>,
 }
 
 /// Why a file could not be tested.
@@ -73,8 +79,9 @@ struct Totals {
 ///
 /// # Errors
 /// When a path is not there or holds nothing to test, or a file cannot be written.
-pub fn run(args: &TestArgs) -> anyhow::Result<ExitCode> {
+pub async fn run(args: &TestArgs) -> anyhow::Result<ExitCode> {
     let mut totals = Totals::default();
+    let mut lines = Vec::new();
     if args.shipped {
         for (name, text) in meterlake_ingest::decode::golden::shipped() {
             let file = format!("{name} (shipped)");
@@ -85,15 +92,35 @@ pub fn run(args: &TestArgs) -> anyhow::Result<ExitCode> {
             let profile = DeviceProfile::shipped(name).context("a shipped profile is refused")?;
             totals.take(&file, vectors::test(DeviceProfile::shipped_vector(name).unwrap_or_default(), &file, &profile));
         }
+        for (check, text) in checks::of_program(None) {
+            let file = format!("{} (shipped)", check.id);
+            let tested = checks::test(&check, text, &file, &mut lines).await;
+            totals.take(&file, tested);
+        }
     }
-    let here = [PathBuf::from(".")];
-    let paths = if args.paths.is_empty() && !args.shipped { &here[..] } else { &args.paths };
-    let found = find::find(paths)?;
+    // What is no path may be the id of a check.
+    let mut paths = Vec::new();
+    for path in &args.paths {
+        let named = path.to_str().filter(|_| !path.exists()).map(|id| checks::of_program(Some(id))).unwrap_or_default();
+        if named.is_empty() {
+            paths.push(path.clone());
+        }
+        for (check, text) in named {
+            let file = format!("{} (shipped)", check.id);
+            let tested = checks::test(&check, text, &file, &mut lines).await;
+            totals.take(&file, tested);
+        }
+    }
+    if args.paths.is_empty() && !args.shipped {
+        paths.push(PathBuf::from("."));
+    }
+    let found = find::find(&paths)?;
     for Found { path, text, what } in &found.files {
         let file = path.display().to_string();
         let tested = match what {
             What::Messages => messages::test(text, &file, Some(path)),
             What::Vectors => vectors::test_file(text, &file, path),
+            What::Cases => checks::test_file(text, path, &mut lines).await,
         };
         if let Some(accepted) = totals.take(&file, tested).filter(|_| args.accept) {
             std::fs::write(path, accepted).with_context(|| format!("cannot write {file}"))?;
@@ -102,7 +129,10 @@ pub fn run(args: &TestArgs) -> anyhow::Result<ExitCode> {
         }
     }
     for path in &found.untested {
-        println!("{}: has no golden file beside it", path.display());
+        println!("{}: has no golden file or cases beside it", path.display());
+    }
+    if !lines.is_empty() {
+        output::write_texts(["check", "case", "result"], &lines, Some(Format::Table)).await?;
     }
     if totals.files == 0 {
         let places: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
@@ -120,7 +150,7 @@ impl Totals {
                 self.cases += tested.cases;
                 self.differing += tested.differing.len();
                 tested.differing.iter().for_each(|text| print!("{text}"));
-                (!tested.differing.is_empty()).then_some(tested.accepted)
+                tested.accepted.filter(|_| !tested.differing.is_empty())
             }
             Err(Refused::Problems(problems)) => {
                 self.refused += 1;

@@ -40,7 +40,7 @@ pub(super) fn test(text: &str, file: &str, profile: &DeviceProfile) -> Result<Te
         replace(&mut accepted, (*first, *end), rows);
     }
     let accepted = accepted.iter().flat_map(|line| [line, "\n"]).collect();
-    Ok(Tested { cases: cases.len(), differing, accepted })
+    Ok(Tested { cases: cases.len(), differing, accepted: Some(accepted) })
 }
 
 /// What the profile reads now, as rows; none when it lacks registers.

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Column, ParamValues};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::{SQLOptions, SessionContext, SessionState};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, SortExpr};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
@@ -83,18 +84,45 @@ impl SqlResult {
 /// # Errors
 /// `Refused` with the reason, `Deadline`, or what the planner found wrong.
 pub async fn sql(context: &SessionContext, text: &str, limits: SqlLimits) -> Result<SqlResult, QueryError> {
-    check_size(text, limits)?;
+    by_planner(context, Question { text: text.to_owned(), bound: None }, limits).await
+}
+
+/// As [`sql`], for a query with parameters such as `$from`, whose values are bound as they are and never become text. Its rows
+/// come in the order of these columns, as far as it has them.
+///
+/// # Errors
+/// As [`sql`].
+pub async fn sql_bound(
+    context: &SessionContext,
+    text: &str,
+    values: ParamValues,
+    order_by: &[&str],
+    limits: SqlLimits,
+) -> Result<SqlResult, QueryError> {
+    let order_by = order_by.iter().map(|name| (*name).to_owned()).collect();
+    by_planner(context, Question { text: text.to_owned(), bound: Some((values, order_by)) }, limits).await
+}
+
+/// What is asked.
+struct Question {
+    text: String,
+    /// Values of parameters, and the columns that the rows are ordered by.
+    bound: Option<(ParamValues, Vec<String>)>,
+}
+
+async fn by_planner(context: &SessionContext, question: Question, limits: SqlLimits) -> Result<SqlResult, QueryError> {
+    check_size(&question.text, limits)?;
     let deadline = tokio::time::Instant::now() + limits.planning;
     let permit = tokio::time::timeout_at(deadline, PLANNERS.acquire());
     let permit = permit.await.map_err(|_| QueryError::Deadline(limits.planning))?;
     let permit = permit.map_err(|e| QueryError::Refused(e.to_string()))?;
     let (answer, planned) = oneshot::channel();
-    let (context, text) = (context.clone(), text.to_owned());
+    let context = context.clone();
     let runtime = tokio::runtime::Handle::current();
     let plan = move || {
         let _permit = permit;
         // Nobody may be waiting any more.
-        let _ = answer.send(runtime.block_on(plan(context, &text, limits)));
+        let _ = answer.send(runtime.block_on(plan(context, question, limits)));
     };
     std::thread::Builder::new()
         .name("sql-planner".into())
@@ -108,7 +136,17 @@ pub async fn sql(context: &SessionContext, text: &str, limits: SqlLimits) -> Res
     }
 }
 
-async fn plan(context: SessionContext, text: &str, limits: SqlLimits) -> Result<SqlResult, QueryError> {
+async fn plan(context: SessionContext, question: Question, limits: SqlLimits) -> Result<SqlResult, QueryError> {
+    let text = question.text.as_str();
+    if let Some((values, order_by)) = question.bound {
+        let logical = verified(&context, text, limits).await?.with_param_values(values)?;
+        let columns = order_by.into_iter().filter(|name| logical.schema().has_column_with_unqualified_name(name));
+        let order: Vec<SortExpr> =
+            columns.map(|name| Expr::Column(Column::new_unqualified(name)).sort(true, false)).collect();
+        let sorted = LogicalPlanBuilder::from(logical).sort(order)?.build()?;
+        let optimized = context.state().optimize(&sorted)?;
+        return physical(context, optimized).await;
+    }
     let prepared = context.state_ref().read().config().get_extension::<Prepared>();
     let optimized = match prepared.and_then(|prepared| prepared.get(text)) {
         Some(optimized) => optimized,
@@ -119,6 +157,19 @@ async fn plan(context: SessionContext, text: &str, limits: SqlLimits) -> Result<
 
 /// From the text to what is to be done.
 async fn logical(context: &SessionContext, text: &str, limits: SqlLimits) -> Result<LogicalPlan, QueryError> {
+    let logical = verified(context, text, limits).await?;
+    let state = context.state();
+    let optimized = state.optimize(&logical)?;
+    if let Some(prepared) = state.config().get_extension::<Prepared>()
+        && is_lasting(&logical)?
+    {
+        prepared.keep(text, optimized.clone());
+    }
+    Ok(optimized)
+}
+
+/// One statement that only reads, as a plan.
+async fn verified(context: &SessionContext, text: &str, limits: SqlLimits) -> Result<LogicalPlan, QueryError> {
     let mut parser = DFParserBuilder::new(text).with_recursion_limit(limits.nesting * 2).build()?;
     let mut statements = parser.parse_statements()?;
     let statement = match (statements.pop_front(), statements.is_empty()) {
@@ -134,13 +185,7 @@ async fn logical(context: &SessionContext, text: &str, limits: SqlLimits) -> Res
     let logical = state.statement_to_plan(statement).await?;
     let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     options.verify_plan(&logical).map_err(|e| QueryError::Refused(first_line(&e)))?;
-    let optimized = state.optimize(&logical)?;
-    if let Some(prepared) = state.config().get_extension::<Prepared>()
-        && is_lasting(&logical)?
-    {
-        prepared.keep(text, optimized.clone());
-    }
-    Ok(optimized)
+    Ok(logical)
 }
 
 /// From what is to be done to how.

@@ -52,7 +52,7 @@ mod tariff;
 mod views;
 
 pub use as_of::{AsOf, Moment};
-pub use door::{SqlLimits, SqlResult, sql};
+pub use door::{SqlLimits, SqlResult, sql, sql_bound};
 pub use error::QueryError;
 pub use resolve::{Keep, ResolveNode};
-pub use session::{LakeSession, ReadOptions};
+pub use session::{LakeSession, ReadOptions, session_without_lake};

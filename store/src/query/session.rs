@@ -140,7 +140,7 @@ impl Lake {
             (Some(dir), None) => read_tail(JournalReader::open(dir), &snapshots).await?,
             _ => None,
         };
-        let context = new_context(self, &options)?;
+        let context = new_context(Some(self.object_store()), &options)?;
         let mut versions = BTreeMap::new();
         let (mut tables, mut latest) = (HashMap::new(), HashMap::new());
         let marker = snapshots.iter().find(|s| s.name == usage_points().name);
@@ -253,10 +253,18 @@ fn arrow_error(error: arrow::error::ArrowError) -> QueryError {
     datafusion::error::DataFusionError::from(error).into()
 }
 
-fn new_context(lake: &Lake, options: &ReadOptions) -> Result<SessionContext, QueryError> {
+/// A session without a lake, for rows that somebody gives: the functions and limits are the same, and no file can be named.
+///
+/// # Errors
+/// When the session cannot be made.
+pub fn session_without_lake(options: &ReadOptions) -> Result<SessionContext, QueryError> {
+    new_context(None, options)
+}
+
+fn new_context(files: Option<Arc<dyn ObjectStore>>, options: &ReadOptions) -> Result<SessionContext, QueryError> {
     let top = std::num::NonZeroUsize::new(3).unwrap_or(std::num::NonZeroUsize::MIN);
     let pool: Arc<dyn MemoryPool> = Arc::new(TrackConsumersPool::new(FairSpillPool::new(options.memory_bytes), top));
-    let stores = Arc::new(OneStore(RwLock::new(Some(lake.object_store()))));
+    let stores = Arc::new(OneStore(RwLock::new(files)));
     let caches = CacheManagerConfig {
         file_metadata_cache: Some(METADATA.clone()),
         metadata_cache_limit: METADATA_BYTES,

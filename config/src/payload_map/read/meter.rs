@@ -13,6 +13,7 @@ pub(super) fn meter(root: &mut Section<'_>, topic: Option<&TopicPattern>, format
     let topic_may_be = paths_of(&mut section, "topic_may_be").unwrap_or_default();
     let serial = section.parsed("serial", ValuePath::parse);
     let gateway = section.parsed("gateway", ValuePath::parse);
+    let multiplier = section.parsed("multiplier", ValuePath::parse);
     let template = section.parsed("name", template).unwrap_or_default();
     // A frame of the published schema can name its meters itself.
     let in_schema = format == Some(&Format::Protobuf);
@@ -27,13 +28,13 @@ pub(super) fn meter(root: &mut Section<'_>, topic: Option<&TopicPattern>, format
         section.refuse("strip_prefix", "needs a `path`");
     }
     if in_schema {
-        for key in ["path", "strip_prefix", "topic_may_be", "serial", "gateway"] {
+        for key in ["path", "strip_prefix", "topic_may_be", "serial", "gateway", "multiplier"] {
             if section.has(key) {
                 section.refuse(key, "has no meaning with `format = \"protobuf\"`: the schema says what stands where");
             }
         }
     }
-    MeterRule { path, strip_prefix, topic_may_be, template, serial, gateway }
+    MeterRule { path, strip_prefix, topic_may_be, template, serial, multiplier, gateway }
 }
 
 /// `{device}-{phase}` and the like.

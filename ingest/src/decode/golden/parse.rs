@@ -150,7 +150,7 @@ fn meter(text: &str) -> Result<(MeterId, MeterEntry), String> {
     let commodity = Commodity::parse(commodity)
         .ok_or_else(|| format!("`{commodity}` is no commodity; electricity and water are allowed"))?;
     let zone = Zone::parse(zone).map_err(|error| format!("zone \"{zone}\" is wrong: {error}"))?;
-    let mut entry = MeterEntry { commodity, zone, serial: None, gateway: None };
+    let mut entry = MeterEntry::new(commodity, zone);
     for word in words {
         match word.split_once('=') {
             Some(("serial", serial)) => entry.serial = Some(serial.into()),

@@ -72,10 +72,9 @@ fn reading(seconds: i64) -> Writer {
 fn directory() -> MeterDirectory {
     let zone = Zone::parse("Europe/Madrid").unwrap();
     let entry = MeterEntry {
-        commodity: Commodity::Electricity,
-        zone,
         serial: Some("S-1".into()),
         gateway: Some("gw-7".into()),
+        ..MeterEntry::new(Commodity::Electricity, zone)
     };
     MeterDirectory::new([(MeterId::new("e1").unwrap(), entry)])
 }

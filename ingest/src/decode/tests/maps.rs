@@ -211,10 +211,8 @@ fn parts_of_the_topic_are_names_values_and_conditions() {
 #[test]
 fn gateways_of_topic_payload_and_registry_must_agree() {
     let entry = |gateway: Option<&str>| MeterEntry {
-        commodity: Commodity::Water,
-        zone: Zone::utc(),
-        serial: None,
         gateway: gateway.map(Into::into),
+        ..MeterEntry::new(Commodity::Water, Zone::utc())
     };
     let directory = MeterDirectory::new([
         (MeterId::new("behind").unwrap(), entry(Some("gw-1"))),

@@ -100,7 +100,7 @@ fn a_block_is_read_whole_or_not_at_all() {
 }
 
 fn directory(commodity: Commodity) -> MeterDirectory {
-    let entry = MeterEntry { commodity, zone: Zone::utc(), serial: None, gateway: None };
+    let entry = MeterEntry::new(commodity, Zone::utc());
     MeterDirectory::new([(MeterId::new("W1").unwrap(), entry)])
 }
 

@@ -41,8 +41,7 @@ fn case(profile: &str, title: &str) -> Case {
 }
 
 fn registry(serial: &str) -> MeterDirectory {
-    let entry =
-        MeterEntry { commodity: Commodity::Electricity, zone: Zone::utc(), serial: Some(serial.into()), gateway: None };
+    let entry = MeterEntry { serial: Some(serial.into()), ..MeterEntry::new(Commodity::Electricity, Zone::utc()) };
     MeterDirectory::new([(MeterId::new("M1").unwrap(), entry)])
 }
 

@@ -1,0 +1,32 @@
+-- check: V20_high_low
+-- about: a bill whose average day is far above or below that of the days before
+-- severity: issue
+-- on_fail: verify
+-- scope: commodity in ('electricity', 'water')
+-- param: days = 28           -- the average is taken over so many days before the cycle
+-- param: low = 0.50
+-- param: high = 2.00
+-- param: floor = 1.0         -- bills of less are passed over, in the unit
+-- param: min_valid_share = 0.8
+WITH bill AS (
+  SELECT usage_point_id, channel, start, "end", first_day, use_amount, days_covered, estimated_share_ppm
+  FROM billing_reads
+  WHERE month = $month AND use_amount > $floor AND days_covered > 0
+), before AS (
+  SELECT b.usage_point_id, b.channel, sum(d.value) AS used, count(DISTINCT d.day) AS days
+  FROM bill b
+  JOIN usage_days d ON d.usage_point_id = b.usage_point_id AND d.channel = b.channel
+   AND d.start < b.start AND CAST(d.day AS INT) >= CAST(b.first_day AS INT) - $days
+  WHERE d.start >= $from - INTERVAL '130 days' AND d.start < $to
+    AND d.value IS NOT NULL AND d.quality IN ('valid', 'verified', 'derived')
+  GROUP BY b.usage_point_id, b.channel
+)
+SELECT b.usage_point_id, b.channel, b.start, b."end",
+       b.use_amount / b.days_covered AS measured, h.used / h.days AS reference,
+       CASE WHEN b.use_amount * h.days > $high * h.used * b.days_covered THEN $high ELSE $low END * h.used / h.days AS "limit",
+       b.estimated_share_ppm >= 500000 AS estimated,
+       concat(b.use_amount, ' in ', b.days_covered, ' days, ', h.used, ' in ', h.days, ' days before') AS evidence
+FROM bill b
+JOIN before h ON h.usage_point_id = b.usage_point_id AND h.channel = b.channel
+WHERE h.days >= $min_valid_share * $days AND h.used > 0
+  AND (b.use_amount * h.days > $high * h.used * b.days_covered OR b.use_amount * h.days < $low * h.used * b.days_covered)
