@@ -12,21 +12,33 @@ WITH bill AS (
   SELECT usage_point_id, channel, start, "end", first_day, use_amount, days_covered, estimated_share_ppm
   FROM billing_reads
   WHERE month = $month AND use_amount > $floor AND days_covered > 0
-), before AS (
-  SELECT b.usage_point_id, b.channel, sum(d.value) AS used, count(DISTINCT d.day) AS days
+), daily AS (
+  SELECT b.usage_point_id, b.channel, d.day, sum(d.value) AS used
   FROM bill b
   JOIN usage_days d ON d.usage_point_id = b.usage_point_id AND d.channel = b.channel
    AND d.start < b.start AND CAST(d.day AS INT) >= CAST(b.first_day AS INT) - $days
   WHERE d.start >= $from - INTERVAL '130 days' AND d.start < $to
     AND d.value IS NOT NULL AND d.quality IN ('valid', 'verified', 'derived')
-  GROUP BY b.usage_point_id, b.channel
+  GROUP BY b.usage_point_id, b.channel, d.day
+), before AS (
+  SELECT usage_point_id, channel, CAST(sum(used) AS DECIMAL(28, 6)) AS used, count(*) AS days
+  FROM daily
+  GROUP BY usage_point_id, channel
+), compared AS (
+  -- Products instead of quotients: exactly twice as much is let pass.
+  SELECT b.usage_point_id, b.channel, b.start, b."end", b.use_amount, b.days_covered, b.estimated_share_ppm,
+         h.used, h.days,
+         CAST(b.use_amount * h.days AS DECIMAL(38, 12)) AS now,
+         CAST($high * h.used * b.days_covered AS DECIMAL(38, 12)) AS most,
+         CAST($low * h.used * b.days_covered AS DECIMAL(38, 12)) AS least
+  FROM bill b
+  JOIN before h ON h.usage_point_id = b.usage_point_id AND h.channel = b.channel
+  WHERE h.days >= $min_valid_share * $days AND h.used > 0
 )
-SELECT b.usage_point_id, b.channel, b.start, b."end",
-       b.use_amount / b.days_covered AS measured, h.used / h.days AS reference,
-       CASE WHEN b.use_amount * h.days > $high * h.used * b.days_covered THEN $high ELSE $low END * h.used / h.days AS "limit",
-       b.estimated_share_ppm >= 500000 AS estimated,
-       concat(b.use_amount, ' in ', b.days_covered, ' days, ', h.used, ' in ', h.days, ' days before') AS evidence
-FROM bill b
-JOIN before h ON h.usage_point_id = b.usage_point_id AND h.channel = b.channel
-WHERE h.days >= $min_valid_share * $days AND h.used > 0
-  AND (b.use_amount * h.days > $high * h.used * b.days_covered OR b.use_amount * h.days < $low * h.used * b.days_covered)
+SELECT usage_point_id, channel, start, "end",
+       use_amount / days_covered AS measured, used / days AS reference,
+       CASE WHEN now > most THEN $high * used / days ELSE $low * used / days END AS "limit",
+       estimated_share_ppm >= 500000 AS estimated,
+       concat(use_amount, ' in ', days_covered, ' days, ', used, ' in ', days, ' days before') AS evidence
+FROM compared
+WHERE now > most OR now < least

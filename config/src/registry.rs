@@ -26,6 +26,7 @@
 //! | `continuous_use` | known to use water at all hours, so excepted from the leak rule; default: no |
 //! | `nominal_voltage_v` | between phase and neutral, electricity only; default: that of the voltage profile |
 //! | `customer_since` | when the customer moved in: estimates learn from no use before; default: always |
+//! | `parent_id` | the usage point whose meter counts before what flows here, such as a transformer's; default: none |
 //!
 //! | `meters.csv` | is |
 //! |---|---|
@@ -98,6 +99,7 @@ const USAGE_POINTS: FileSpec = FileSpec {
         "continuous_use",
         "nominal_voltage_v",
         "customer_since",
+        "parent_id",
     ],
     may_be_absent: false,
 };

@@ -43,6 +43,7 @@ impl Simulation {
                     continuous_use: point.class == Class::Hospital,
                     nominal_voltage_dv: (point.place.commodity == Commodity::Electricity).then_some(NOMINAL_DV),
                     customer_since: None,
+                    parent_id: None,
                 },
             );
             for mount in &point.mounts {

@@ -234,6 +234,7 @@ impl Recording {
                 continuous_use: false,
                 nominal_voltage_dv: None,
                 customer_since: None,
+                parent_id: None,
             },
         );
         registry.installations.push(Installation {

@@ -38,6 +38,9 @@ pub struct UsagePoint {
     pub nominal_voltage_dv: Option<i64>,
     /// Since when this customer is supplied there: what was used before says nothing of its use. `None`: always.
     pub customer_since: Option<Timestamp>,
+    /// The usage point whose meter has counted before what flows here: a transformer's or district's meter, or the main meter
+    /// beside a check meter.
+    pub parent_id: Option<UsagePointId>,
 }
 
 /// A meter.

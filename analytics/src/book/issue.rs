@@ -8,6 +8,7 @@ use meterlake_store::query::ReadOptions;
 
 use super::steps::{add, ledger_row, open};
 use super::{Book, BookAccount, BookError, ItemKind, ListedItem, Runs, Scope, What, bill_lines};
+use crate::checks;
 use crate::ledger::{Account, ItemKey, Materiality, Posting};
 use crate::runs::{BillState, GateRules, Step, StepError};
 use crate::tables::read::Rows;
@@ -41,6 +42,7 @@ pub async fn issue(
     }
     let (lock, book) = open(lake, &Runs::Only(run.to_owned())).await?;
     let run_id = latest_run(lake, run).await?;
+    be_checked(lake, run).await?;
     let lines = bill_lines(lake, &book, run, gates, today).await?;
     let number = book.used + 1;
     let (mut listed, mut rows, mut bills) = (Vec::new(), Vec::new(), 0);
@@ -134,6 +136,29 @@ fn due(
         }
     }
     listed
+}
+
+/// Where checks are run at all, no bill goes out before they have looked at it as it is now.
+async fn be_checked(lake: &Lake, run: &str) -> Result<(), BookError> {
+    let session = lake.open_session(ReadOptions::default()).await?;
+    let Ok(first) = CivilDay::parse(&format!("{run}-01")) else { return Ok(()) };
+    if !session.versions.contains_key(checks::TABLE) {
+        return Ok(());
+    }
+    let sql = format!(
+        "SELECT max(started_at) FILTER (WHERE job = 'checks') > max(started_at) FILTER (WHERE job = 'billing') AS checked
+         FROM job_runs WHERE from_day < DATE '{}' AND to_day > DATE '{first}'",
+        first.plus_months(1)
+    );
+    for batch in session.context.sql(&sql).await?.collect().await? {
+        let checked = Rows(&batch).flag("checked")?;
+        if checked.iter().any(|checked| checked == Some(true)) {
+            return Ok(());
+        }
+    }
+    Err(BookError::Nothing(format!(
+        "the bills of run {run} were computed after the checks ran, or a check failed: `meterlake job run checks` comes first"
+    )))
 }
 
 /// The last run of the job `billing` that computed the bills of a month.

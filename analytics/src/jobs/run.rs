@@ -213,7 +213,7 @@ impl<'a> Run<'a> {
         let spec = tables::job_runs();
         let inputs = object(output.inputs.iter().map(|(table, version)| (table.as_str(), *version)));
         let outputs = object(output.tables.iter().map(|(table, rows)| (*table, *rows)));
-        let rules_hash = self.rules.hash();
+        let rules_hash = self.rules_hash();
         let run_id = self.run_id(&output).await?;
         let rows: u64 = output.tables.values().sum();
         let duration = self.started.elapsed();
@@ -278,12 +278,17 @@ impl<'a> Run<'a> {
     /// The name of the run with these inputs.
     pub(super) async fn run_id(&self, output: &Output) -> Result<String, JobError> {
         let inputs = object(output.inputs.iter().map(|(table, version)| (table.as_str(), *version)));
-        let mut base = self.identity(&inputs, &self.rules.hash());
+        let mut base = self.identity(&inputs, &self.rules_hash());
         if let Some(events) = output.events {
             let today = self.options.today.map_or_else(String::new, |day| day.to_string());
             base = hex(&Sha256::digest(format!("{base}|{today}|{events}"))[..6]);
         }
         Ok(format!("{base}-{}", self.runs_of(&base).await? + 1))
+    }
+
+    /// Hash of the rules that its job goes by.
+    fn rules_hash(&self) -> String {
+        if self.job == Job::Checks { self.rules.checks_hash() } else { self.rules.hash() }
     }
 
     /// Hash of all that the run depends on.

@@ -231,6 +231,7 @@ fn point(commodity: Commodity, class: &str, billing_day: u8) -> UsagePoint {
         continuous_use: false,
         nominal_voltage_dv: None,
         customer_since: None,
+        parent_id: None,
     }
 }
 

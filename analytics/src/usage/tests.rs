@@ -73,6 +73,7 @@ impl Case {
                 continuous_use: false,
                 nominal_voltage_dv: None,
                 customer_since: None,
+                parent_id: None,
             },
             channel: Channel::by_name(channel).unwrap(),
             meters: Vec::new(),

@@ -1,7 +1,8 @@
 //! Checks over a lake and over rows in memory: each shipped case by its id, what holds a bill, and that nothing else is touched.
 
-use meterlake_analytics::book::{BillLine, Runs, Scope, bill_lines, bill_step, load_book};
+use meterlake_analytics::book::{BillLine, Runs, Scope, bill_lines, bill_step, issue, load_book};
 use meterlake_analytics::checks::cases::{CaseInput, run_case};
+use meterlake_analytics::ledger::Materiality;
 use meterlake_analytics::runs::{BillState, GateRules, Step};
 use meterlake_analytics::{Job, JobOptions, Rules, run_job};
 use meterlake_config::check::{Cases, parse, shipped, shipped_cases};
@@ -261,10 +262,20 @@ async fn what_is_to_be_verified_holds_the_bill_until_a_named_person_lets_it_go()
     assert_eq!(state(&lines, "E1"), BillState::Ready, "ana has looked");
     assert!(matches!(state(&lines, "E3"), BillState::Held(_)));
 
+    // What was computed after the checks looked goes nowhere before they look again.
+    run_job(&lake.lake, Job::Billing, &options).await.unwrap();
+    let list = || async {
+        let rules = (&GateRules::default(), &Materiality::default());
+        issue(&lake.lake, "2026-02", "ana", rules, day("2026-03-05"), Some("E1")).await
+    };
+    let refused = list().await.unwrap_err().to_string();
+    assert!(refused.contains("`meterlake job run checks` comes first"), "{refused}");
+
     // The fact goes away, and with it the hold.
     catalogue.settings.push(of("E3", OnFail::Off));
     with_checks(&lake, catalogue, "2026-02-01", "2026-03-01").await;
     assert_eq!(state(&february(&lake).await, "E3"), BillState::Ready);
+    assert_eq!(list().await.unwrap().unwrap().bills, 1);
 }
 
 #[tokio::test]

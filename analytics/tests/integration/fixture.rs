@@ -139,6 +139,7 @@ fn usage_point(id: &str, commodity: Commodity) -> UsagePoint {
         continuous_use: false,
         nominal_voltage_dv: (commodity == Commodity::Electricity).then_some(2300),
         customer_since: None,
+        parent_id: None,
     }
 }
 

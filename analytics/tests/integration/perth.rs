@@ -71,6 +71,7 @@ fn install(registry: &mut Registry, id: &str, zone: &Zone) {
             continuous_use: false,
             nominal_voltage_dv: None,
             customer_since: None,
+            parent_id: None,
         },
     );
     let meter = Meter {

@@ -21,6 +21,20 @@ pub(super) fn references(
         if let Some(customer) = point.customer_id.as_ref().filter(|customer| customers.lacks(customer)) {
             table.note(line, format_args!("customer `{customer}` is not in {}", CUSTOMERS.name));
         }
+        if let Some(parent) = &point.parent_id {
+            match points.get(parent) {
+                None if points.lacks(parent) => table.note(line, format_args!("parent `{parent}` is no usage point")),
+                _ if parent == id => table.note(line, format_args!("usage point `{id}` is its own parent")),
+                Some(above) if above.commodity != point.commodity => table.note(
+                    line,
+                    format_args!(
+                        "parent `{parent}` is for {}, usage point `{id}` for {}",
+                        above.commodity, point.commodity
+                    ),
+                ),
+                _ => {}
+            }
+        }
         let Some(node_id) = &point.node_id else { continue };
         if network.lacks(node_id) {
             table.note(line, format_args!("node `{node_id}` is not in {}", NETWORK.name));

@@ -91,6 +91,7 @@ fn read_usage_points(table: &Table<'_>) -> Rows<UsagePointId, UsagePoint> {
         if customer_since.is_some() && customer_id.is_none() {
             row.refuse("`customer_since` needs a `customer_id`");
         }
+        let parent_id = row.read("parent_id", UsagePointId::new);
         let id = id?;
         let point = UsagePoint {
             id: id.clone(),
@@ -105,6 +106,7 @@ fn read_usage_points(table: &Table<'_>) -> Rows<UsagePointId, UsagePoint> {
             continuous_use,
             nominal_voltage_dv,
             customer_since,
+            parent_id,
         };
         Some((id, point))
     })

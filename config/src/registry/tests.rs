@@ -198,6 +198,7 @@ prop_compose! {
             continuous_use,
             nominal_voltage_dv: volts.filter(|_| commodity == Commodity::Electricity),
             customer_since: since.filter(|_| has_customer),
+            parent_id: None,
         };
         let serial = Some(serial).filter(|serial| !serial.is_empty());
         let meter = |i: &Installation| Meter {

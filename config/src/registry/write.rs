@@ -40,6 +40,7 @@ pub fn write_dir(registry: &Registry, dir: &Path) -> Result<(), WriteError> {
             yes_or_no(point.continuous_use),
             point.nominal_voltage_dv.map(|value| decimal_text(value, 1)).unwrap_or_default(),
             time(point.customer_since),
+            optional(point.parent_id.as_ref()),
         ]
     });
     write(dir, &USAGE_POINTS, points)?;

@@ -2,7 +2,9 @@ mod bench;
 mod maps;
 
 use super::*;
-use meterlake_model::{Channel, Commodity, EventKind, MeterEntry, MeterId, ReadingFlags, Timestamp, Zone};
+use meterlake_model::{
+    Channel, Commodity, EventKind, InstalledMultiplier, MeterEntry, MeterId, ReadingFlags, Timestamp, Zone,
+};
 use proptest::prelude::*;
 
 const RECEIVED: &str = "2026-11-21T12:00:00Z";
@@ -310,4 +312,60 @@ proptest! {
             prop_assert!(!dead.detail.is_empty());
         }
     }
+}
+
+/// A meter whose transformers had a ratio of 40 until March and have 20 since.
+fn with_multipliers() -> MeterDirectory {
+    let march = Timestamp::parse_rfc3339("2026-03-01T00:00:00Z").unwrap();
+    let of = |from, to, micros| InstalledMultiplier { from, to, micros };
+    let entry = MeterEntry {
+        multipliers: [of(None, Some(march), 40_000_000), of(Some(march), None, 20_000_000)].into(),
+        ..MeterEntry::new(Commodity::Electricity, Zone::utc())
+    };
+    let unknown = MeterEntry::new(Commodity::Electricity, Zone::utc());
+    MeterDirectory::new([(MeterId::new("e1").unwrap(), entry), (MeterId::new("e2").unwrap(), unknown)])
+}
+
+const WITH_RATIO: &str = "name = 'own'\nversion = 1\ntopic = 'own/{meter}'\nformat = 'json'\n[meter]\nmultiplier = 'ct'\n\
+                          [time]\npath = 'ts'\nformat = 'rfc3339'\n[fields.energy_import_kwh]\npath = 'kwh'\n";
+
+#[test]
+fn g06_a_multiplier_that_is_not_the_installation_s_is_set_aside_and_can_be_read_again() {
+    let maps = [PayloadMap::parse(WITH_RATIO, "own.toml").unwrap()];
+    let decoded = |meter: &str, ts: &str, ct: &str, directory: &MeterDirectory| {
+        let payload = format!("{{\"ts\":\"{ts}\",\"ct\":{ct},\"kwh\":1}}");
+        let mut out = ReadingBatch::default();
+        decode(&maps, &message(&format!("own/{meter}"), &payload), false, directory, &mut out);
+        out
+    };
+    let (before, since) = ("2026-02-01T00:00:00Z", "2026-04-01T00:00:00Z");
+    for (meter, ts, ct, refused) in [
+        ("e1", since, "20", None),
+        ("e1", since, "\"20.0\"", None),
+        ("e1", since, "null", None),
+        ("e1", before, "40", None),
+        ("e2", since, "40", None),
+        ("e9", since, "40", None),
+        ("e1", since, "40", Some(DeadReason::Multiplier)),
+        ("e1", before, "20", Some(DeadReason::Multiplier)),
+        ("e1", since, "[20]", Some(DeadReason::BadValue)),
+        ("e1", since, "\"x\"", Some(DeadReason::BadValue)),
+    ] {
+        let batch = decoded(meter, ts, ct, &with_multipliers());
+        assert_eq!(batch.dead_letters.first().map(|dead| dead.reason), refused, "{meter} {ts} {ct}");
+        assert_eq!(batch.reading_count(), usize::from(refused.is_none()), "{meter} {ts} {ct}");
+    }
+    let refused = decoded("e1", since, "40", &with_multipliers());
+    let dead = &refused.dead_letters[0];
+    assert_eq!(dead.detail, "the message states multiplier 40, the registry has 20 for meter `e1`");
+    // The registry is mended: the letter is whole, and becomes the reading that it was.
+    let entry = MeterEntry {
+        multipliers: [InstalledMultiplier { from: None, to: None, micros: 40_000_000 }].into(),
+        ..MeterEntry::new(Commodity::Electricity, Zone::utc())
+    };
+    let mut again = ReadingBatch::default();
+    let mended = MeterDirectory::new([(MeterId::new("e1").unwrap(), entry)]);
+    decode(&maps, &dead.message, false, &mended, &mut again);
+    assert_eq!((again.reading_count(), again.dead_letters.len()), (1, 0));
+    assert_eq!(value(&again, 0, "energy_import_kwh"), Some(1000));
 }

@@ -135,3 +135,92 @@ fn the_shipped_maps_and_profiles_pass_their_own_tests_and_can_be_shown() {
     let profiles = rows(&ask(&["profiles", "list"]).out);
     assert_eq!(row(&profiles, "eastron-sdm630")[1..4], ["electricity", "Eastron", "SDM630-Modbus V2"]);
 }
+
+const CHECK: &str = "-- check: V27_night_use
+-- about: use at night
+-- severity: issue
+-- on_fail: verify
+-- param: most = 0.50
+SELECT usage_point_id, channel, start, \"end\", value AS measured FROM usage_days
+WHERE start >= $from AND start < $to AND value > $most
+";
+
+const CASES: &str = "[[case]]
+name = \"more than half a unit is too much\"
+month = \"2026-04\"
+expect = \"usage_point_id,measured\\nE-1,0.6\"
+[case.rows]
+usage_days = \"usage_point_id,start,end,value\\nE-1,2026-04-02T00:00:00Z,2026-04-03T00:00:00Z,0.5\"
+";
+
+#[test]
+fn the_cases_of_a_check_beside_it_are_run_and_those_of_the_program_by_id() {
+    let folder = tempfile::tempdir().unwrap();
+    let (check, cases) = (folder.path().join("V27_night_use.sql"), folder.path().join("V27_night_use.cases.toml"));
+    std::fs::write(&check, CHECK).unwrap();
+    let path = folder.path().to_str().unwrap();
+    assert!(ask(&["test", check.to_str().unwrap()]).err.contains("has no cases beside it"));
+    std::fs::write(&cases, CASES).unwrap();
+    let answer = ask(&["test", path]);
+    assert!(!answer.good, "{}", answer.out);
+    assert!(
+        answer.out.contains("V27_night_use.cases.toml:1: \"more than half a unit is too much\" differs:\n"),
+        "{}",
+        answer.out
+    );
+    assert!(answer.out.contains("       - usage_point_id=E-1 measured=0.600000\n"), "{}", answer.out);
+    assert!(answer.out.ends_with("0 of 1 cases in 1 files as recorded\n"), "{}", answer.out);
+    std::fs::write(
+        &cases,
+        CASES.replace(
+            "value\\nE-1,2026-04-02T00:00:00Z,2026-04-03T00:00:00Z,0.5",
+            "value\\nE-1,2026-04-02T00:00:00Z,2026-04-03T00:00:00Z,0.6",
+        ),
+    )
+    .unwrap();
+    for named in [path, cases.to_str().unwrap(), check.to_str().unwrap()] {
+        let answer = ask(&["test", named]);
+        assert!(
+            answer.good && answer.out.ends_with("1 of 1 cases in 1 files as recorded\n"),
+            "{}{}",
+            answer.out,
+            answer.err
+        );
+    }
+    // By number, and every one that comes with the program.
+    let one = ask(&["test", "V20"]);
+    assert!(one.good && one.out.contains("V20_high_low") && one.out.contains("as expected"), "{}{}", one.out, one.err);
+    std::fs::write(&check, CHECK.replace("$most\n", "$mots\n")).unwrap();
+    let wrong = ask(&["test", path]);
+    assert!(!wrong.good && wrong.out.contains("V27_night_use.sql:7: asks for `$mots`"), "{}", wrong.out);
+}
+
+#[test]
+fn checks_are_listed_shown_and_configured() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("own")).unwrap();
+    std::fs::write(folder.path().join("own/V27_night_use.sql"), CHECK).unwrap();
+    let config = folder.path().join("c.toml");
+    let text = "[checks]\nfolder = 'own'\n[[check]]\nid = 'V20'\nvalid_from = '2026-01-01'\nscope = \"class = 'home'\"\n\
+                on_fail = 'hold'\nparams = { high = 3 }\n";
+    std::fs::write(&config, text).unwrap();
+    let with = |words: &[&str]| ask(&[&["--config", config.to_str().unwrap()], words].concat());
+    let list = with(&["checks", "list", "--format", "csv"]);
+    assert!(list.good, "{}", list.err);
+    let all = rows(&list.out);
+    assert_eq!(row(&all, "V27_night_use")[3], "verify");
+    assert_eq!(*row(&all, "V20_high_low").last().unwrap(), "1");
+    assert_eq!(row(&all, "V11_backward")[6], "walk");
+    let show = with(&["checks", "show", "V20"]);
+    assert!(show.out.starts_with("-- check: V20_high_low\n"), "{}", show.out);
+    assert!(
+        show.out.ends_with("-- configured: from 2026-01-01 on, where class = 'home', hold, high=3.0\n"),
+        "{}",
+        show.out
+    );
+    assert!(with(&["checks", "show", "V99"]).err.contains("there is no check V99"));
+    let wrong = text.replace("high", "hihg").replace("'V20'", "'V16'").replace("'hold'", "'fill'");
+    std::fs::write(&config, wrong).unwrap();
+    let refused = with(&["checks", "list"]).err;
+    assert!(refused.contains(":4: `check.id` is \"V16\"; is it V16_closure or V16_tariffs?"), "{refused}");
+}

@@ -54,6 +54,7 @@ fn usage_points(registry: &Registry) -> Vec<ArrayRef> {
         Arc::new(all().map(|p| Some(p.continuous_use)).collect::<BooleanArray>()),
         decimal(&voltages, 9, 1),
         instants(all().map(|p| p.customer_since)),
+        texts(all().map(|p| p.parent_id.as_ref().map(UsagePointId::as_str))),
     ]
 }
 
@@ -236,6 +237,7 @@ impl Row<'_> {
             continuous_use: self.flag("continuous_use")?,
             nominal_voltage_dv: self.maybe_decimal("nominal_voltage_v"),
             customer_since: self.maybe_instant("customer_since"),
+            parent_id: self.maybe_parsed("parent_id", UsagePointId::new)?,
         })
     }
 

@@ -29,6 +29,7 @@ pub fn usage_points() -> TableSpec {
         required("continuous_use", DataType::Boolean),
         maybe("nominal_voltage_v", DataType::Decimal128(9, 1)),
         maybe("customer_since", instant()),
+        maybe("parent_id", DataType::Utf8),
     ];
     spec("usage_points", fields, &["revision", "usage_point_id"])
 }

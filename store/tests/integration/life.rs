@@ -101,6 +101,7 @@ fn registry() -> Registry {
                 continuous_use: false,
                 nominal_voltage_dv: None,
                 customer_since: None,
+                parent_id: None,
             },
         );
         let made = Meter {

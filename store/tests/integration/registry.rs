@@ -32,6 +32,7 @@ fn registry(voltage: Option<i64>) -> Registry {
             continuous_use: false,
             nominal_voltage_dv: voltage,
             customer_since: None,
+            parent_id: None,
         },
     );
     let made = Meter {

@@ -140,6 +140,7 @@ fn registry(customer: &str) -> Registry {
             continuous_use: false,
             nominal_voltage_dv: None,
             customer_since: None,
+            parent_id: None,
         };
         registry.usage_points.insert(id, point);
     }
