@@ -169,7 +169,7 @@ async fn over_slots(
     asked: &mut [(Operator, Asked<'_>)],
 ) -> Result<(), DataFusionError> {
     let back = asked.iter().flat_map(|(operator, asked)| {
-        asked.wanted.iter().map(|at| slots::look_back_s(*operator, &asked.variants[*at].params))
+        asked.wanted.iter().map(move |at| slots::look_back_s(*operator, &asked.variants[*at].params))
     });
     let from = month.from.plus_seconds(-back.max().unwrap_or(0));
     // A civil day that begins in the month may end behind it.

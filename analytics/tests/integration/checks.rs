@@ -205,9 +205,7 @@ async fn a_check_never_writes_a_value_and_a_rerun_gives_the_same_bytes() {
             .collect();
         catalogue
     };
-    for (on_fail, most) in
-        [(OnFail::Keep, 1_000_000), (OnFail::Hold, 1_000_000), (OnFail::Verify, 3), (OnFail::Keep, 3)]
-    {
+    for (on_fail, most) in [(OnFail::Hold, 1_000_000), (OnFail::Verify, 3)] {
         let report = with_checks(&lake, everything(on_fail, most), "2026-01-01", "2026-04-01").await;
         assert!(report.findings > 10, "{}", report.summary);
         assert_eq!(report.summary.contains("not kept"), most == 3, "{}", report.summary);
@@ -295,10 +293,11 @@ async fn g10_december_is_judged_by_what_was_in_force_in_december_whenever_it_is_
         params: Params::from([("tolerance".to_owned(), Value::parse("1.5").unwrap())]),
     }];
     with_checks(&lake, catalogue, "2026-02-01", "2026-03-01").await;
-    let limits = lake.rows("SELECT \"limit\", count(*) FROM check_findings GROUP BY 1 ORDER BY 1").await;
+    let limits =
+        lake.rows("SELECT \"limit\", count(*) FROM check_findings WHERE month = '2026-02' GROUP BY 1 ORDER BY 1").await;
     // By the civil day of Madrid, of which the 15th begins at 23:00 of the 14th. The day of 1 February began in January.
     assert_eq!(limits, ["1.200000,13", "1.500000,15"]);
-    let border = lake.rows("SELECT CAST(max(start) AS VARCHAR) FROM check_findings WHERE \"limit\" < 1.4").await;
+    let border = lake.rows("SELECT max(start) FROM check_findings WHERE \"limit\" < 1.4").await;
     assert_eq!(border, ["2026-02-13T23:00:00Z"]);
 }
 

@@ -66,7 +66,8 @@ fn setting(mut section: Section<'_>, catalogue: &Catalogue) -> Option<Setting> {
         [] => {
             let known: Vec<&str> = catalogue.checks.iter().map(|check| check.id.as_str()).collect();
             let hint = near_miss(text, &known).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-            Err(format!("is \"{text}\", which is no check{hint} `meterlake checks list` shows them"))
+            let end = if hint.is_empty() { ";" } else { "" };
+            Err(format!("is \"{text}\", which is no check{hint}{end} `meterlake checks list` shows them"))
         }
         several => {
             let names = several.iter().map(|check| check.id.as_str()).collect::<Vec<_>>().join(" or ");
