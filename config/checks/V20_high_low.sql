@@ -1,5 +1,5 @@
 -- check: V20_high_low
--- about: a bill whose average day is far above or below that of the days before
+-- about: a bill whose average day is far above or below that of the same customer's days before
 -- severity: issue
 -- on_fail: verify
 -- scope: commodity in ('electricity', 'water')
@@ -17,6 +17,7 @@ WITH bill AS (
   FROM bill b
   JOIN usage_days d ON d.usage_point_id = b.usage_point_id AND d.channel = b.channel
    AND d.start < b.start AND CAST(d.day AS INT) >= CAST(b.first_day AS INT) - $days
+  JOIN points p ON p.usage_point_id = d.usage_point_id AND (p.customer_since IS NULL OR d.start >= p.customer_since)
   WHERE d.start >= $from - INTERVAL '130 days' AND d.start < $to
     AND d.value IS NOT NULL AND d.quality IN ('valid', 'verified', 'derived')
   GROUP BY b.usage_point_id, b.channel, d.day

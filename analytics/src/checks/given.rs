@@ -27,6 +27,7 @@ pub(super) fn points() -> SchemaRef {
         required("active", DataType::Boolean),
         required("continuous_use", DataType::Boolean),
         maybe("nominal_voltage_v", AMOUNT),
+        maybe("customer_since", instant()),
         maybe("parent_id", DataType::Utf8),
     ]))
 }
@@ -92,6 +93,7 @@ fn rows_of_points(registry: &Registry) -> Result<RecordBatch, ArrowError> {
     c.flag("active", all().map(|p| p.active));
     c.flag("continuous_use", all().map(|p| p.continuous_use));
     c.amount("nominal_voltage_v", all().map(|p| p.nominal_voltage_dv.and_then(|dv| Amount::from_scaled(dv, 1).ok())));
+    c.time("customer_since", all().map(|p| p.customer_since));
     c.maybe_text("parent_id", all().map(|p| p.parent_id.as_ref().map(|id| id.as_str())));
     c.of(&points())
 }
