@@ -97,8 +97,9 @@ impl Fills<'_, '_> {
             dark.fill(false);
         }
         let lit = dark.iter().filter(|d| !**d).count();
+        let told = |(p, dark): (&Piece, &bool)| self.twin(p).filter(|_| !dark);
         let twins: Vec<Option<i64>> =
-            pieces.iter().zip(&dark).map(|(p, dark)| self.twin(p).filter(|_| !dark)).collect();
+            if self.sink.twins.is_empty() { Vec::new() } else { pieces.iter().zip(&dark).map(told).collect() };
         let lit_micros: i64 = pieces.iter().zip(&dark).filter(|(_, d)| !**d).map(|(p, _)| p.micros).sum();
         let margin = self.register.interval_us;
         let straight = time <= self.sink.rules.linear_gap_s * 1_000_000
@@ -114,7 +115,7 @@ impl Fills<'_, '_> {
                 piece.set(Weight::ZERO, Quality::Valid, Method::NoSupply);
             } else if steps == 0 || lit == 1 {
                 piece.set(even, Quality::Derived, Method::Closure);
-            } else if let Some(value) = twins[n] {
+            } else if let Some(value) = twins.get(n).copied().flatten() {
                 piece.set(Weight::new(i128::from(value), 1), beside.quality(), Method::Twin);
             } else if self.suspended {
                 piece.set(even, Quality::Missing, Method::Even);

@@ -175,6 +175,10 @@ impl<'a> History<'a> {
         }
     }
 
+    fn is_rest(&self, day: DayNumber) -> bool {
+        (day + 3).rem_euclid(7) >= 5 || self.lore.holidays.contains(&day)
+    }
+
     /// How many days back the same customer was there the whole day, at most `most`.
     fn back(&self, day: DayNumber, most: i32) -> i32 {
         match self.lore.moved_in {
@@ -200,8 +204,8 @@ impl<'a> History<'a> {
                 self.mean(day, slot, like, LIKE_DAYS, (used, matters), Method::LikeDay)
             }
             Shape::DayType => {
-                let rest = |day| self.kind_of(day) != DayType::Workday;
-                let same_type = |back: &i32| rest(day - back) == rest(day);
+                let rest = self.is_rest(day);
+                let same_type = |back: &i32| self.is_rest(day - back) == rest;
                 self.mean(day, slot, same_type, TYPE_DAYS, (used, matters), Method::DayType)
             }
             Shape::ProxyDay => self.by_weather(day, slot, used, matters),

@@ -60,8 +60,8 @@ pub(in crate::jobs) async fn suspensions(run: &Run<'_>) -> Result<Suspensions, J
                     meter_id.at(row).clone_into(&mut last.0);
                 }
                 last.1 = hour;
-                let places = meters.get(last.0.as_str()).into_iter().flatten();
-                if let Some(place) = places.into_iter().find(|i| i.covers(at)) {
+                let mut places = meters.get(last.0.as_str()).into_iter().flatten();
+                if let Some(place) = places.find(|i| i.covers(at)) {
                     heard.said(run, place, hour);
                 }
             }
