@@ -6,23 +6,23 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use meterlake_analytics::book::{
-    BillLine, Book, ItemKind, ListedItem, Runs, Scope, answer, bill_lines, bill_step, issue, load_book, pinned_run,
-};
-use meterlake_analytics::ledger::{Item, Materiality};
-use meterlake_analytics::runs::{BillState, Gate, GateRules, Step};
+use meterlake_analytics::book::{BillLine, Scope, answer, bill_step, issue, pinned_run};
+use meterlake_analytics::runs::{BillState, Step};
 use meterlake_analytics::{Job, JobOptions, Rules, run_job};
 use meterlake_config::Config;
 use meterlake_model::CivilDay;
 use meterlake_store::Lake;
 
 use crate::cli::Global;
-use crate::output::{Format, write_texts};
+use crate::output::Format;
 use crate::{jobs, progress, setup};
 
 mod diff;
 mod explain;
 mod export;
+mod show;
+
+use show::{LedgerArgs, ListsArgs, StatusArgs};
 
 /// What can be done with bills.
 #[derive(Debug, Subcommand)]
@@ -80,26 +80,6 @@ pub struct RunArgs {
     format: Option<Format>,
 }
 
-/// Which bills are shown, and how.
-#[derive(Debug, Args)]
-pub struct StatusArgs {
-    /// The month in which the cycles end, such as 2026-03
-    #[arg(long, value_parser = month)]
-    month: CivilDay,
-    /// Only this usage point
-    #[arg(long, value_name = "USAGE_POINT")]
-    point: Option<String>,
-    /// Only bills in this state: waiting, ready, held, issued, acked, rejected, cancelled
-    #[arg(long)]
-    state: Option<String>,
-    /// The day for which is asked [default: today]
-    #[arg(long, value_name = "DAY", value_parser = jobs::day)]
-    on: Option<CivilDay>,
-    /// Form of the list [default: table on a terminal, csv elsewhere]
-    #[arg(long, short, value_enum)]
-    format: Option<Format>,
-}
-
 /// A step of a person.
 #[derive(Debug, Args)]
 pub struct StepArgs {
@@ -145,16 +125,6 @@ pub struct IssueArgs {
     format: Option<Format>,
 }
 
-/// Which lists are shown.
-#[derive(Debug, Args)]
-pub struct ListsArgs {
-    /// What this list says; without it, all lists
-    number: Option<i64>,
-    /// Form of the list [default: table on a terminal, csv elsewhere]
-    #[arg(long, short, value_enum)]
-    format: Option<Format>,
-}
-
 /// An answer of the billing system.
 #[derive(Debug, Args)]
 pub struct AnswerArgs {
@@ -166,23 +136,6 @@ pub struct AnswerArgs {
     /// Who says so
     #[arg(long, value_name = "NAME")]
     by: String,
-}
-
-/// Which part of the ledger is shown.
-#[derive(Debug, Args)]
-pub struct LedgerArgs {
-    /// The month in which the cycles end, such as 2026-03
-    #[arg(long, value_parser = month)]
-    month: Option<CivilDay>,
-    /// Only this usage point
-    #[arg(long, value_name = "USAGE_POINT")]
-    point: Option<String>,
-    /// What was issued, too, and not only what changed
-    #[arg(long)]
-    all: bool,
-    /// Form of the list [default: table on a terminal, csv elsewhere]
-    #[arg(long, short, value_enum)]
-    format: Option<Format>,
 }
 
 /// A month of the command line, as its first day.
@@ -205,7 +158,7 @@ pub async fn run(global: &Global, command: &BillingCommand) -> anyhow::Result<Ex
     let rules = setup::rules(&config);
     match command {
         BillingCommand::Run(args) => return compute(&config, &lake, &rules, args).await,
-        BillingCommand::Status(args) => status(&lake, &rules.gates, args).await?,
+        BillingCommand::Status(args) => show::status(&lake, &rules.gates, args).await?,
         BillingCommand::Explain(args) => explain::run(&lake, &rules, args).await?,
         BillingCommand::Hold(ReasonArgs { step, reason }) => {
             take(&lake, &rules, step, &Step::Hold { reason: reason.clone() }, "held").await?;
@@ -221,11 +174,11 @@ pub async fn run(global: &Global, command: &BillingCommand) -> anyhow::Result<Ex
                 None => println!("nothing of run {run} is to be issued: billing status shows why"),
                 Some(list) => {
                     eprintln!("list {} of run {run}: {} bills, {} items", list.number, list.bills, list.items.len());
-                    show_items(&list.items.iter().collect::<Vec<_>>(), args.format).await?;
+                    show::show_items(&list.items.iter().collect::<Vec<_>>(), args.format).await?;
                 }
             }
         }
-        BillingCommand::Lists(args) => lists(&lake, args).await?,
+        BillingCommand::Lists(args) => show::lists(&lake, args).await?,
         BillingCommand::Ack(args) => {
             let count = answer(&lake, args.number, args.point.as_deref(), &args.by, None).await?;
             println!("list {}: {}", args.number, said(count, "acknowledged"));
@@ -234,7 +187,7 @@ pub async fn run(global: &Global, command: &BillingCommand) -> anyhow::Result<Ex
             let count = answer(&lake, args.number, args.point.as_deref(), &args.by, Some(reason)).await?;
             println!("list {}: {}", args.number, said(count, "rejected"));
         }
-        BillingCommand::Ledger(args) => ledger(&lake, &rules.notices, args).await?,
+        BillingCommand::Ledger(args) => show::ledger(&lake, &rules.notices, args).await?,
         BillingCommand::Export(args) => export::run(&config, &lake, args).await?,
         BillingCommand::Diff(args) => diff::run(&lake, &rules, args).await?,
     }
@@ -284,7 +237,7 @@ async fn again(lake: &Lake, rules: &Rules, run_id: &str, format: Option<Format>)
     let bills = pinned.again(lake, rules).await;
     spinner.finish_and_clear();
     let bills = bills?;
-    show(&bills.items, format).await?;
+    show::show(&bills.items, format).await?;
     if bills.hash == pinned.output_hash {
         eprintln!("run {run_id} again: the same {} items, byte for byte", bills.items.len());
         return Ok(ExitCode::SUCCESS);
@@ -296,52 +249,6 @@ async fn again(lake: &Lake, rules: &Rules, run_id: &str, format: Option<Format>)
     Ok(ExitCode::FAILURE)
 }
 
-async fn lines(
-    lake: &Lake,
-    rules: &GateRules,
-    month: CivilDay,
-    today: CivilDay,
-) -> anyhow::Result<(Book, Vec<BillLine>)> {
-    let book = load_book(lake, &Runs::Only(run_of(month))).await?;
-    let lines = bill_lines(lake, &book, &run_of(month), rules, today).await?;
-    Ok((book, lines))
-}
-
-async fn status(lake: &Lake, rules: &GateRules, args: &StatusArgs) -> anyhow::Result<()> {
-    let (_, mut bills) = lines(lake, rules, args.month, args.on.unwrap_or_else(jobs::today)).await?;
-    bills.retain(|b| {
-        args.point.as_ref().is_none_or(|p| *p == b.usage_point_id)
-            && args.state.as_ref().is_none_or(|s| s == b.state.as_str())
-    });
-    let headings = ["usage_point_id", "customer_id", "first_day", "last_day", "state", "use", "why", "remarks"];
-    let rows: Vec<_> = bills.iter().map(cells).collect();
-    write_texts(headings, &rows, args.format).await
-}
-
-fn cells(line: &BillLine) -> [String; 8] {
-    let used = line.items.iter().filter(|(item, _)| item.key.determinant == meterlake_analytics::ledger::USE);
-    let used: Vec<String> = used.map(|(item, _)| format!("{} {}", item.value, item.unit)).collect();
-    let mut why = line.state.reasons();
-    if let (BillState::Ready, Gate::Open { despite }) = (&line.state, &line.gate) {
-        why.extend(despite.iter().map(|u| format!("in spite of: {}", u.detail)));
-    }
-    [
-        line.usage_point_id.clone(),
-        line.customer_id.clone().unwrap_or_default(),
-        line.cycle.first_day.to_string(),
-        line.cycle.end_day.plus_days(-1).to_string(),
-        match &line.state {
-            BillState::Issued(n) | BillState::Acked(n) | BillState::Rejected(n) => {
-                format!("{} in list {n}", line.state.as_str())
-            }
-            state => state.as_str().to_owned(),
-        },
-        used.join(", "),
-        why.join("; "),
-        line.remarks.join("; "),
-    ]
-}
-
 async fn take(lake: &Lake, rules: &Rules, args: &StepArgs, step: &Step, done: &str) -> anyhow::Result<()> {
     let scope = Scope { run: run_of(args.month), usage_point_id: args.point.clone() };
     let count = bill_step(lake, &scope, &args.by, step, (&rules.gates, jobs::today())).await?;
@@ -351,7 +258,7 @@ async fn take(lake: &Lake, rules: &Rules, args: &StepArgs, step: &Step, done: &s
 
 /// Releases the reasons that are there now, bill by bill: what comes up later holds again.
 async fn release(lake: &Lake, rules: &Rules, args: &StepArgs) -> anyhow::Result<()> {
-    let (_, bills) = lines(lake, &rules.gates, args.month, jobs::today()).await?;
+    let (_, bills) = show::lines(lake, &rules.gates, args.month, jobs::today()).await?;
     let mut count = 0;
     let named = |b: &&BillLine| args.point.as_ref().is_none_or(|p| *p == b.usage_point_id);
     let mut found = false;
@@ -370,135 +277,4 @@ async fn release(lake: &Lake, rules: &Rules, args: &StepArgs) -> anyhow::Result<
         _ => println!("run {}: {}", run_of(args.month), said(count, "released")),
     }
     Ok(())
-}
-
-async fn show(items: &[Item], format: Option<Format>) -> anyhow::Result<()> {
-    let headings =
-        ["usage_point_id", "determinant", "part", "first_day", "last_day", "value", "unit", "quality", "estimated"];
-    let row = |item: &Item| {
-        [
-            item.key.usage_point_id.clone(),
-            item.key.determinant.clone(),
-            item.key.part.clone(),
-            item.key.first_day.to_string(),
-            item.key.end_day.plus_days(-1).to_string(),
-            item.value.to_string(),
-            item.unit.clone(),
-            item.quality.to_string(),
-            item.estimated.to_string(),
-        ]
-    };
-    write_texts(headings, &items.iter().map(row).collect::<Vec<_>>(), format).await
-}
-
-async fn show_items(items: &[&ListedItem], format: Option<Format>) -> anyhow::Result<()> {
-    let headings = [
-        "number",
-        "kind",
-        "usage_point_id",
-        "determinant",
-        "part",
-        "first_day",
-        "last_day",
-        "old",
-        "value",
-        "delta",
-        "unit",
-        "quality",
-        "cause",
-    ];
-    let row = |item: &&ListedItem| {
-        [
-            item.number.to_string(),
-            item.kind.as_str().to_owned(),
-            item.key.usage_point_id.clone(),
-            item.key.determinant.clone(),
-            item.key.part.clone(),
-            item.key.first_day.to_string(),
-            item.key.end_day.plus_days(-1).to_string(),
-            item.old.map(|old| old.to_string()).unwrap_or_default(),
-            item.value.to_string(),
-            item.delta.to_string(),
-            item.unit.clone(),
-            item.quality.to_string(),
-            item.cause.clone(),
-        ]
-    };
-    write_texts(headings, &items.iter().map(row).collect::<Vec<_>>(), format).await
-}
-
-async fn lists(lake: &Lake, args: &ListsArgs) -> anyhow::Result<()> {
-    if let Some(number) = args.number {
-        let events = load_book(lake, &Runs::None).await?;
-        let Some(run) = events.run_of_list(number) else { bail!("there is no list {number}") };
-        let book = load_book(lake, &Runs::Only(run.to_owned())).await?;
-        let items: Vec<&ListedItem> = book.listed.iter().filter(|l| l.number == number).collect();
-        return show_items(&items, args.format).await;
-    }
-    let book = load_book(lake, &Runs::All).await?;
-    let headings = ["number", "run", "issued_at", "by", "bills", "corrections", "acked", "rejected"];
-    let mut rows = Vec::new();
-    for list in book.lists() {
-        rows.push([
-            list.number.to_string(),
-            list.run.clone(),
-            list.at.map(|at| at.to_string()).unwrap_or_default(),
-            list.by.clone(),
-            list.count(ItemKind::Bill).to_string(),
-            list.count(ItemKind::Correction).to_string(),
-            list.acked.to_string(),
-            list.rejected.to_string(),
-        ]);
-    }
-    write_texts(headings, &rows, args.format).await
-}
-
-async fn ledger(lake: &Lake, notices: &Materiality, args: &LedgerArgs) -> anyhow::Result<()> {
-    let runs = args.month.map_or(Runs::All, |month| Runs::Only(run_of(month)));
-    let book = load_book(lake, &runs).await?;
-    let headings = [
-        "usage_point_id",
-        "determinant",
-        "part",
-        "first_day",
-        "last_day",
-        "seq",
-        "cause",
-        "old",
-        "new",
-        "delta",
-        "unit",
-        "quality",
-        "notice",
-        "run_id",
-    ];
-    let run = args.month.map(run_of);
-    let mut rows = Vec::new();
-    for (key, of) in &book.accounts {
-        let wanted =
-            run.as_ref().is_none_or(|r| *r == of.run) && args.point.as_ref().is_none_or(|p| *p == key.usage_point_id);
-        if !wanted {
-            continue;
-        }
-        let told = book.notices(key, notices);
-        for (row, notice) in of.account.rows().iter().zip(told).filter(|(row, _)| args.all || row.seq > 0) {
-            rows.push([
-                key.usage_point_id.clone(),
-                key.determinant.clone(),
-                key.part.clone(),
-                key.first_day.to_string(),
-                key.end_day.plus_days(-1).to_string(),
-                row.seq.to_string(),
-                row.cause.to_string(),
-                row.old.map(|old| old.to_string()).unwrap_or_default(),
-                row.new.to_string(),
-                row.delta.to_string(),
-                of.unit.clone(),
-                row.quality.to_string(),
-                notice.as_str().to_owned(),
-                row.run_id.clone(),
-            ]);
-        }
-    }
-    write_texts(headings, &rows, args.format).await
 }

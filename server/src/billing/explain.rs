@@ -43,7 +43,7 @@ const NEAR_S: i64 = 6 * 3600;
 
 pub(super) async fn run(lake: &Lake, rules: &Rules, args: &ExplainArgs) -> anyhow::Result<()> {
     let today = args.on.unwrap_or_else(jobs::today);
-    let (book, bills) = super::lines(lake, &rules.gates, args.month, today).await?;
+    let (book, bills) = super::show::lines(lake, &rules.gates, args.month, today).await?;
     let Some(bill) = bills.into_iter().find(|b| b.usage_point_id == args.point) else {
         bail!("run {} has no bill of usage point {}", super::run_of(args.month), args.point);
     };
