@@ -56,7 +56,7 @@ pub struct Found {
 
 impl Found {
     /// Told, and that is all: what rests on estimates proves nothing.
-    fn as_information(self) -> Self {
+    fn only_told(self) -> Self {
         let on_fail = if self.on_fail == OnFail::Off { OnFail::Off } else { OnFail::Keep };
         Self { severity: Severity::Information, on_fail, ..self }
     }

@@ -85,7 +85,7 @@ pub async fn run_month(
                 Err(error) => drop(all.failed.insert(check.id.clone(), error.to_string())),
             },
             Source::Operator(operator) if operator.of_slots() && !asked.wanted.is_empty() => {
-                of_slots.push((*operator, asked))
+                of_slots.push((*operator, asked));
             }
             Source::Operator(_) => {}
         }
@@ -158,7 +158,7 @@ fn judged(variants: &[Variant], asked: &[usize], subjects: &Subjects, found: Fou
     let at = in_force(variants, &subject, subjects.day(&found.usage_point_id, found.start))?;
     let variant = variants.get(at).filter(|variant| asked.contains(&at) && variant.on_fail != OnFail::Off)?;
     let found = Found { severity: variant.severity, on_fail: variant.on_fail, ..found };
-    Some(if estimated { found.as_information() } else { found })
+    Some(if estimated { found.only_told() } else { found })
 }
 
 /// One walk over the slots for all operators.

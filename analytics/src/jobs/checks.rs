@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use arrow::array::RecordBatch;
+use meterlake_model::Zone;
 use meterlake_store::Lake;
 
 use super::run::{Output, Run, month_partition};
@@ -73,7 +74,7 @@ pub struct CheckedMonth {
     pub failed: BTreeMap<String, String>,
 }
 
-/// Runs checks over the UTC months that the asked days touch, or those of these ids. Nothing is written.
+/// Runs checks over the UTC months of the asked days' names, or those of these ids. Nothing is written.
 ///
 /// # Errors
 /// As [`super::run_job`].
@@ -86,7 +87,10 @@ pub async fn check_now(
     checks::register(run.session(), &run.registry).map_err(|e| run.failed(e))?;
     let subjects = Subjects::of(&run.registry);
     let mut months = Vec::new();
-    for month in run.months() {
+    // A civil day may begin in the month before; whoever asks for a month means that one.
+    let first = Zone::utc().start_of_day(options.from.first_of_month());
+    let asked = |month: &super::run::Month| month.start >= first && month.start < Zone::utc().start_of_day(options.to);
+    for month in run.months().into_iter().filter(asked) {
         let month = Month { key: month.key, from: month.start, to: month.end };
         let found = run_month(run.session(), &run.rules.checks, &subjects, &month, only).await;
         let found = found.map_err(|e| run.failed(e))?;

@@ -25,6 +25,14 @@ fn bills_are_run_issued_written_acknowledged_explained_and_corrected() {
     let month = rows(&tell(&["query", "--format", "csv", ready]))[0][0].clone();
     let month = month.as_str();
     tell(&["billing", "run", "--month", month]);
+    let seen = tell(&["checks", "run", "--period", month, "--format", "csv"]);
+    assert!(seen.starts_with("usage_point_id,channel,start,end,rule,severity,on_fail,measured,"), "{seen}");
+    let kept = tell(&["checks", "findings", "--period", month, "--format", "csv"]);
+    assert_eq!(rows(&kept).len(), rows(&seen).len(), "what the run found is what the job wrote");
+    assert!(
+        tell(&["checks", "run", "--period", month, "--check", "V23", "--format", "csv"]).contains("usage_point_id")
+    );
+    assert!(ask(&["checks", "run", "--period", month, "--check", "V11"]).err.contains("answered where it acts"));
     let status = || rows(&tell(&["billing", "status", "--month", month]));
     let point = status().iter().find(|row| row[0].starts_with("UP-E") && row[4] == "ready").unwrap()[0].clone();
 
