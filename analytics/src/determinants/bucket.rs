@@ -102,6 +102,20 @@ pub fn by_bucket(
     figures
 }
 
+/// Buckets of a cycle of which a part is not known, such as where a register was set back: none has a value, because a part
+/// is not shown as a whole.
+pub fn not_whole(figures: Vec<Figure>) -> Vec<Figure> {
+    let unknown = |mut figure: Figure| {
+        if let Some(value) = figure.value.take() {
+            figure.quality = Quality::Missing;
+            let detail = format!("a part of the cycle is not known; the rest is {value}");
+            figure.notes.push(Note::new("missing", true, detail));
+        }
+        figure
+    };
+    figures.into_iter().map(unknown).collect()
+}
+
 fn shown(micros: i64) -> Amount {
     Amount::from_micros(micros).unwrap_or_default()
 }

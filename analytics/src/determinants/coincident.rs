@@ -9,7 +9,7 @@ use meterlake_model::determinant::{Peak, Rounding};
 use meterlake_model::{Amount, Quality, Timestamp};
 
 use super::peak::{demands, rate};
-use super::{Cycle, Figure, Note, Slots, rate_unit_of};
+use super::{Cycle, Figure, Note, Slots, rate_unit_of, share_ppm};
 
 /// What the points of a group used together, by window.
 #[derive(Debug, Clone, Default)]
@@ -55,10 +55,13 @@ pub fn share_in(window: Option<(Timestamp, Timestamp)>, slots: &Slots<'_>, round
         return Figure::unknown("", unit, note);
     };
     let inside = slots.spans.iter().filter(|span| span.start >= start && span.end <= end);
-    let (mut used, mut covered, mut quality) = (0_i64, 0, Quality::Edited);
+    let (mut used, mut estimated, mut covered, mut quality) = (0_i64, 0_i64, 0, Quality::Edited);
     for span in inside {
         let Some(value) = span.value else { continue };
         used = used.saturating_add(value.micros());
+        if span.quality.is_estimate() {
+            estimated = estimated.saturating_add(value.micros());
+        }
         covered += span.end.micros_since(span.start);
         quality = quality.min(span.quality);
     }
@@ -71,7 +74,7 @@ pub fn share_in(window: Option<(Timestamp, Timestamp)>, slots: &Slots<'_>, round
         value: rate(used, length / 1_000_000, rounding),
         unit: unit.to_owned(),
         quality,
-        estimated_ppm: if quality.is_estimate() { 1_000_000 } else { 0 },
+        estimated_ppm: share_ppm(i128::from(estimated), i128::from(used)),
         at: Some((start, end)),
         notes: Vec::new(),
     }

@@ -26,7 +26,7 @@ use meterlake_model::{Amount, Channel, CivilDay, Quality, Timestamp, UsagePointI
 use crate::usage::Span;
 
 pub use boundary::{boundary, known_use, use_of};
-pub use bucket::{by_bucket, by_register};
+pub use bucket::{by_bucket, by_register, not_whole};
 pub use coincident::{Together, share_in};
 pub use curve::curve;
 pub use evidence::evidence;
@@ -94,7 +94,16 @@ pub struct Figure {
     pub notes: Vec<Note>,
 }
 
+/// The code of a note on a figure without a value that no bill could wait for: its buckets do not occur in the cycle.
+const OUT_OF_SEASON: &str = "out_of_season";
+
 impl Figure {
+    /// Whether it speaks against a bill: a note holds it, or it is not known.
+    pub fn holds(&self) -> bool {
+        let unknown = self.value.is_none() && self.notes.iter().all(|note| note.code != OUT_OF_SEASON);
+        unknown || self.notes.iter().any(|note| note.holds)
+    }
+
     /// A figure without a value.
     pub(crate) fn unknown(part: impl Into<String>, unit: impl Into<String>, note: Note) -> Self {
         Self {

@@ -5,7 +5,7 @@ use meterlake_model::determinant::{Peak, Ratchet, Rounding};
 use meterlake_model::{Amount, Method, Quality, Timestamp};
 
 use super::boundary::span_text;
-use super::{Cycle, Figure, Note, Slots, rate_unit_of};
+use super::{Cycle, Figure, Note, OUT_OF_SEASON, Slots, rate_unit_of, share_ppm};
 use crate::usage::Span;
 
 /// A window whose use is known.
@@ -15,6 +15,8 @@ pub(super) struct Demand {
     pub(super) end: Timestamp,
     /// Use in it, in millionths.
     pub(super) used: i64,
+    /// What of it is estimated.
+    pub(super) estimated: i64,
     pub(super) quality: Quality,
     /// Why it may not be the highest.
     pub(super) barred: Option<&'static str>,
@@ -64,7 +66,11 @@ pub fn highest(
         notes.push(Note::new("higher", false, detail));
     }
     let Some(chosen) = chosen else {
-        notes.push(Note::new("nothing", true, "no window is known that may be the highest"));
+        let none = found.known.is_empty() && found.unknown == 0 && found.coarse == 0;
+        notes.push(match none && peak.within.is_some() {
+            true => Note::new(OUT_OF_SEASON, false, "no window of the cycle lies in the buckets"),
+            false => Note::new("nothing", true, "no window is known that may be the highest"),
+        });
         let mut figure = Figure::unknown("", unit, Note::new("nothing", true, ""));
         figure.notes = notes;
         return figure;
@@ -74,7 +80,7 @@ pub fn highest(
         value: rate(chosen.used),
         unit: unit.to_owned(),
         quality: chosen.quality,
-        estimated_ppm: if chosen.quality.is_estimate() { 1_000_000 } else { 0 },
+        estimated_ppm: share_ppm(i128::from(chosen.estimated), i128::from(chosen.used)),
         at: Some((chosen.start, chosen.end)),
         notes,
     }
@@ -174,8 +180,8 @@ enum Window {
 
 /// The use of the slots that tile a window.
 fn demand(spans: &[Span], (start, end): (Timestamp, Timestamp), peak: &Peak, restored: &[Timestamp]) -> Option<Window> {
-    let (mut reached, mut used, mut quality) = (start, 0_i64, Quality::Edited);
-    let (mut read, mut came_back) = (true, false);
+    let (mut reached, mut used, mut estimated, mut quality) = (start, 0_i64, 0_i64, Quality::Edited);
+    let (mut read, mut failed, mut came_back) = (true, false, false);
     for span in spans {
         if reached >= end || span.start >= end {
             break;
@@ -186,9 +192,14 @@ fn demand(spans: &[Span], (start, end): (Timestamp, Timestamp), peak: &Peak, res
         if span.start > reached {
             return None;
         }
-        used = used.checked_add(span.value?.micros())?;
+        let value = span.value?.micros();
+        used = used.checked_add(value)?;
+        if span.quality.is_estimate() {
+            estimated = estimated.checked_add(value)?;
+        }
         quality = quality.min(span.quality);
         read &= may_be_highest(span.quality, span.method);
+        failed |= span.quality == Quality::Failed;
         let next = restored.partition_point(|ts| *ts < span.start);
         came_back |= restored.get(next).is_some_and(|ts| *ts < span.end);
         reached = span.end;
@@ -198,10 +209,11 @@ fn demand(spans: &[Span], (start, end): (Timestamp, Timestamp), peak: &Peak, res
     }
     let barred = match () {
         () if came_back && !peak.restored => Some("after an outage"),
+        () if failed => Some("failed"),
         () if !read && !peak.estimated => Some("estimated"),
         () => None,
     };
-    Some(Window::Known(Demand { start, end, used, quality, barred }))
+    Some(Window::Known(Demand { start, end, used, estimated, quality, barred }))
 }
 
 /// The nth highest of windows that do not overlap.
@@ -209,10 +221,10 @@ fn nth(cycle: &Cycle<'_>, mut demands: Vec<Demand>, peak: &Peak) -> Option<Deman
     demands.sort_by_key(|demand| (std::cmp::Reverse(demand.used), demand.start));
     let mut chosen: Vec<Demand> = Vec::new();
     for demand in demands {
-        let taken = |other: &Demand| match peak.by_day {
-            true => cycle.zone.day_of(other.start) == cycle.zone.day_of(demand.start),
-            false => other.start < demand.end && demand.start < other.end,
-        };
+        let overlaps = |other: &Demand| other.start < demand.end && demand.start < other.end;
+        let same_day = |other: &Demand| cycle.zone.day_of(other.start) == cycle.zone.day_of(demand.start);
+        // A sliding window may reach over midnight into the highest of the next day.
+        let taken = |other: &Demand| overlaps(other) || (peak.by_day && same_day(other));
         if chosen.iter().any(taken) {
             continue;
         }

@@ -186,6 +186,14 @@ fn d03_an_hour_across_a_border_is_cut_by_time_and_derived() {
     assert_eq!(codes(&figures), ["V04"].into());
 }
 
+#[test]
+fn buckets_of_a_cycle_with_a_hole_are_no_whole() {
+    let figures = not_whole(used(&Place::new(MADRID, "2026-04-30", "2026-05-01"), &prove(workday_peak())));
+    assert_eq!(values(&figures), expected(&[("peak", "-"), ("valley", "-")]));
+    assert!(figures.iter().all(|figure| figure.notes.iter().any(|note| note.code == "missing" && note.holds)));
+    assert!(figures.iter().all(|figure| figure.quality == Quality::Missing));
+}
+
 /// Three hours in three buckets.
 fn three() -> (Place, Calendar) {
     let mut plan = CalendarPlan::new("three", Zone::utc(), ["peak", "flat", "valley"]);
@@ -345,6 +353,55 @@ fn the_nth_highest_counts_no_window_twice() {
     assert_eq!(nth(1, false), Some(amount("44")));
     assert_eq!(nth(2, false), Some(amount("28")), "10:15 to 10:45 is taken, so 11:00 to 11:30");
     assert_eq!(nth(2, true), None, "one day has one highest");
+}
+
+#[test]
+fn the_highest_of_two_days_do_not_overlap_at_midnight() {
+    let place = Place::new("UTC", "2026-04-29", "2026-05-01");
+    let spans = slots(ts("2026-04-29T23:30:00Z"), 15, &["1", "9", "8", "7", "2", "2"]);
+    let nth = |nth| {
+        let peak = Peak { nth, by_day: true, ..peak(30, 15) };
+        highest(&place.cycle(), &energy_slots(&spans), &peak, None, &[], rounding())
+    };
+    let found = [1, 2].map(|n| (nth(n).value.unwrap(), nth(n).at.unwrap().0));
+    assert_eq!(found[0], (amount("34"), ts("2026-04-29T23:45:00Z")));
+    assert_eq!(found[1], (amount("18"), ts("2026-04-30T00:15:00Z")), "00:00 to 00:30 has a quarter of the higher one");
+}
+
+#[test]
+fn of_a_demand_so_much_is_estimated_as_of_its_use() {
+    let mut spans = slots(ts("2026-04-30T10:00:00Z"), 15, &["6", "10"]);
+    spans[1].quality = Quality::EstimatedScaled;
+    let figure = highest_of(&spans, &Peak { estimated: true, ..peak(30, 30) }, &[]);
+    assert_eq!((figure.value, figure.estimated_ppm), (Some(amount("32")), 625_000));
+    assert_eq!(figure.quality, Quality::EstimatedScaled);
+}
+
+#[test]
+fn what_failed_is_no_maximum_even_where_estimates_are() {
+    let mut spans = slots(ts("2026-04-30T10:00:00Z"), 15, &["6", "90"]);
+    spans[1].quality = Quality::Failed;
+    let figure = highest_of(&spans, &Peak { estimated: true, ..peak(15, 15) }, &[]);
+    assert_eq!(figure.value, Some(amount("24")));
+    assert!(figure.notes.iter().any(|note| note.detail.starts_with("higher value failed: 360")), "{:?}", figure.notes);
+}
+
+#[test]
+fn a_demand_within_buckets_that_a_cycle_has_not_holds_no_bill() {
+    let plan = CalendarPlan { rules: Vec::new(), ..workday_peak() };
+    let mut asked = peak(30, 15);
+    asked.within = Some(Within { calendar: "home".to_owned(), buckets: vec!["peak".to_owned()] });
+    let spans = slots(ts("2026-04-30T10:00:00Z"), 15, &["6", "10"]);
+    let found = |plan| highest(&a_day().cycle(), &energy_slots(&spans), &asked, Some(&prove(plan)), &[], rounding());
+    let out_of_season = found(plan);
+    assert_eq!((out_of_season.value, codes(&[out_of_season.clone()])), (None, ["out_of_season"].into()));
+    assert!(!out_of_season.holds());
+    // Where there are such windows and none is known, it does.
+    let spans = slots(ts("2026-04-30T02:00:00Z"), 15, &["6", "10"]);
+    let unknown =
+        highest(&a_day().cycle(), &energy_slots(&spans), &asked, Some(&prove(workday_peak())), &[], rounding());
+    assert_eq!((unknown.value, codes(&[unknown.clone()])), (None, ["missing", "nothing"].into()));
+    assert!(unknown.holds());
 }
 
 #[test]

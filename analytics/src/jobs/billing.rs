@@ -272,7 +272,7 @@ fn add_point<'a>(
             let key = period_key(*month);
             let Cycle { first_day, end_day } = cycle;
             let read = bill.read.clone();
-            let touching = findings.iter().filter(|f| f.start < read.end && f.end >= read.start).count();
+            let touching = findings.iter().filter(|f| f.touches(read.start, read.end)).count();
             let run = key.clone();
             let row = ReadRow { run, point, channel, first_day, end_day, read, findings: touching, bill, context };
             rows.entry(key).or_default().push(row);

@@ -21,7 +21,7 @@ use crate::billing::{BoundaryRead, CyclePart, ReadState, Reason};
 use crate::checks::Found;
 use crate::completeness::cause::Evidence;
 use crate::completeness::{MeterDay, clock};
-use crate::determinants::Note;
+use crate::determinants::{Figure, Note};
 use crate::jobs::billing::{ReadRow, RunTotals};
 use crate::jobs::determinants::FigureRow;
 use crate::jobs::profiles::{ProfileRow, period_key};
@@ -360,7 +360,7 @@ pub(crate) fn billing_determinants(rows: &[FigureRow<'_>]) -> Rows {
     c.long("estimated_share_ppm", figures().map(|f| f.estimated_ppm));
     c.time("at_start", figures().map(|f| f.at.map(|(start, _)| start)));
     c.time("at_end", figures().map(|f| f.at.map(|(_, end)| end)));
-    c.flag("held", figures().map(|f| f.value.is_none() || f.notes.iter().any(|note| note.holds)));
+    c.flag("held", figures().map(Figure::holds));
     c.text("notes", figures().map(|f| notes(&f.notes)));
     c.batch(&super::billing_determinants())
 }

@@ -84,3 +84,44 @@ pub struct Finding {
     /// The readings that show it, in words.
     pub evidence: String,
 }
+
+impl Finding {
+    /// Whether it is of a time, `start` to before `end`: a gap that ends where the time begins is not, a single reading there is.
+    pub fn touches(&self, start: Timestamp, end: Timestamp) -> bool {
+        self.start < end && (self.end > start || self.start >= start)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_that_ends_where_a_cycle_begins_is_none_of_it() {
+        let ts = |hour: i64| Timestamp::from_unix_seconds(hour * 3600).unwrap();
+        // From, to, and whether it touches the hours 10 to before 20.
+        let cases = [
+            (5, 10, false),
+            (5, 11, true),
+            (10, 10, true),
+            (12, 13, true),
+            (19, 25, true),
+            (20, 20, false),
+            (20, 25, false),
+            (9, 9, false),
+        ];
+        for (start, end, expected) in cases {
+            let finding = Finding {
+                rule: Rule::V09,
+                severity: Severity::Issue,
+                start: ts(start),
+                end: ts(end),
+                measured: None,
+                limit: None,
+                installation: 0,
+                evidence: String::new(),
+            };
+            assert_eq!(finding.touches(ts(10), ts(20)), expected, "{start} to {end}");
+        }
+    }
+}

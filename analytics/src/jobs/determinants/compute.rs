@@ -11,7 +11,7 @@ use super::point::Point;
 use super::{CommonPeak, Measured};
 use crate::determinants::{
     Figure, Note, TierUse, at_least, boundary, by_bucket, by_register, by_tier, curve, evidence, highest, known_use,
-    of_formula, power_factor, prorated, rate_unit_of, share_in, unit_of, unmetered, use_of,
+    not_whole, of_formula, power_factor, prorated, rate_unit_of, share_in, unit_of, unmetered, use_of,
 };
 use crate::jobs::billing::ReadRow;
 use crate::rules::Rules;
@@ -58,11 +58,13 @@ impl<'c> Computing<'c> {
             }
             Kind::Bucket { channel, within, close_to } => {
                 let Some(calendar) = self.rules.calendars.get(&within.calendar) else { return Vec::new() };
-                if point.read(*channel).is_none() {
-                    return Vec::new();
-                }
+                let Some(read) = point.read(*channel) else { return Vec::new() };
                 let slots = point.slots(*channel);
-                by_bucket(&point.cycle, &slots, calendar, &within.buckets, whole(close_to), round)
+                let figures = by_bucket(&point.cycle, &slots, calendar, &within.buckets, whole(close_to), round);
+                match known_use(read) {
+                    Some(_) => figures,
+                    None => not_whole(figures),
+                }
             }
             Kind::TariffRegisters { registers, close_to } => {
                 let reads = registers.iter().map(|(bucket, c)| (bucket.clone(), (*c, point.read(*c))));
