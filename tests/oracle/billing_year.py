@@ -3,16 +3,20 @@
     billing_year.py --registry DIR (--messages FILE | --daiad FILE) --lake DIR --from DAY --to DAY
 
 Takes the registry's CSV files and what the meters sent: lines of `topic payload` in the order of sending, as
-`mosquitto_sub -v` writes them, or the recorded DAIAD file. Computes slots, civil days and billing reads by `rules.py` and
-compares them with the tables `usage_spans`, `usage_days` and `billing_reads` of the lake, which deltalake for Python
-reads. Prints what was compared, lists the first differences, and ends with 1 if there is one. Everything in the tables has
-to be expected, and everything expected has to be there.
+`mosquitto_sub -v` writes them, or the recorded DAIAD file. Computes slots, civil days, billing reads and findings by
+`rules.py` and, from the tariff files that the product was given, figures of determinants by `determinants.py`. Compares
+them with the tables `usage_spans`, `usage_days`, `billing_reads`, `findings` and `billing_determinants` of the lake, which
+deltalake for Python reads; each process works on one usage point at a time. Prints what was compared, lists the first
+differences, and ends with 1 if there is one. Everything in the tables has to be expected, and everything expected has to be
+there.
 
 No code of the product is run here, and the rules were written from its specification.
 """
 
 import argparse
+import contextlib
 import csv
+import functools
 import gzip
 import json
 import multiprocessing
@@ -27,10 +31,11 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 import rules
+from determinants import Billing, Series, Source, Tariffs, amount, around, micros
 from rules import Channel, Civil, History, Point, Walk
 
 YEAR_2000 = 946_684_800
-REGISTERS = {"energy_import_kwh": "electricity", "volume_m3": "water"}
+REGISTERS = {"energy_import_kwh": "electricity", "reactive_import_kvarh": "electricity", "volume_m3": "water"}
 STEP = Decimal("0.001")  # what a register column holds
 
 
@@ -101,16 +106,23 @@ class Refused(Exception):
     """The message cannot be read: the whole of it is a dead letter."""
 
 
-def one_reading(reading: dict):
-    """Time and register values of one reading in the form of `meterlake-json`."""
-    if not isinstance(reading, dict) or not isinstance(reading.get("ts"), str):
-        raise Refused
+@functools.lru_cache(maxsize=100_000)
+def time_of(text: str) -> int:
+    """Whole seconds; meters of a fleet say the same times."""
     try:
-        at = datetime.fromisoformat(reading["ts"])
+        at = datetime.fromisoformat(text)
     except ValueError as error:
         raise Refused from error
     if at.tzinfo is None or at.timestamp() < YEAR_2000 or at.microsecond:
         raise Refused
+    return int(at.timestamp())
+
+
+def one_reading(reading: dict):
+    """Time and register values of one reading in the form of `meterlake-json`."""
+    if not isinstance(reading, dict) or not isinstance(reading.get("ts"), str):
+        raise Refused
+    at = time_of(reading["ts"])
     values = {}
     for name, value in reading.items():
         if name == "ts" or value is None:
@@ -124,34 +136,42 @@ def one_reading(reading: dict):
             values[name] = value
     if not values:
         raise Refused
-    return int(at.timestamp()), values
+    return at, values
 
 
-def messages(path: pathlib.Path):
-    """Readings by meter and channel in order of arrival, how many messages there were and how many were refused."""
-    readings = defaultdict(list)
-    count, refused = 0, 0
+def messages(path: pathlib.Path) -> tuple[dict[str, list[bytes]], int]:
+    """Payloads by meter in order of arrival, unread, and how many there are."""
+    payloads = defaultdict(list)
+    count = 0
     with open(path, "rb") as file:
         for line in file:
             count += 1
             topic, _, payload = line.rstrip(b"\n").partition(b" ")
-            meter = topic.decode().split("/")[2]
-            try:
-                body = json.loads(payload, parse_float=Decimal)
-                if not isinstance(body, dict):
-                    raise Refused
-                found = [one_reading(reading) for reading in body.get("readings", [body])]
-            except (ValueError, Refused):
-                refused += 1
-                continue
-            for at, values in found:
-                for name, value in values.items():
-                    readings[meter, name].append((at, value))
-    return readings, count, refused
+            payloads[topic.decode().split("/")[2]].append(payload)
+    return payloads, count
+
+
+@functools.lru_cache(maxsize=8)
+def sent_by(meter: str) -> tuple[dict[str, list], int]:
+    """Readings of a meter by channel in order of arrival, and how many of its messages are refused."""
+    readings, refused = defaultdict(list), 0
+    for payload in WORLD["sent"].get(meter, []):
+        try:
+            body = json.loads(payload, parse_float=Decimal)
+            if not isinstance(body, dict):
+                raise Refused
+            found = [one_reading(reading) for reading in body.get("readings", [body])]
+        except (ValueError, Refused):
+            refused += 1
+            continue
+        for at, values in found:
+            for name, value in values.items():
+                readings[name].append((at, value))
+    return readings, refused
 
 
 def daiad(path: pathlib.Path, zones: dict[str, str]):
-    """The recorded file: local civil time without an offset, litres."""
+    """The recorded file, local civil time without an offset and litres, by meter as above."""
     local = defaultdict(list)
     with gzip.open(path, "rt", encoding="utf-8") as file:
         next(file)
@@ -162,8 +182,8 @@ def daiad(path: pathlib.Path, zones: dict[str, str]):
     count = 0
     for meter, found in local.items():
         count += len(found)
-        readings[meter, "volume_m3"] = resolved(Civil(zones[meter]), found)
-    return readings, count, 0
+        readings[meter] = ({"volume_m3": resolved(Civil(zones[meter]), found)}, 0)
+    return readings, count
 
 
 def resolved(civil: Civil, local: list[tuple[datetime, Decimal]]) -> list[tuple[int, Decimal]]:
@@ -206,28 +226,43 @@ def resolved(civil: Civil, local: list[tuple[datetime, Decimal]]) -> list[tuple[
 # What the product says
 
 
-def by_point(lake: pathlib.Path, name: str, columns: list[str], level: str | None = None) -> dict[str, list]:
-    """Rows of a table by usage point, their columns in the order asked for; times as seconds."""
-    extra = ["level"] if level else []
-    table = DeltaTable(str(lake / name)).to_pyarrow_table(columns=["usage_point_id", *columns, *extra])
-    if level:
-        table = table.filter(pc.equal(table["level"], level))
-    table = table.sort_by([("usage_point_id", "ascending"), ("start", "ascending")])
-    ids = table["usage_point_id"].cast(pa.string()).to_pylist()
-    plain = []
-    for column in columns:
-        values = table[column]
-        if pa.types.is_timestamp(values.type):
-            micros = values.cast(pa.timestamp("us", values.type.tz)).cast(pa.int64())
-            values = pc.divide(micros, 1_000_000)
-            assert not pc.any(pc.not_equal(pc.multiply(values, 1_000_000), micros)).as_py(), f"{name}.{column}"
-        elif pa.types.is_dictionary(values.type) or pa.types.is_string_view(values.type):
-            values = values.cast(pa.string())
-        plain.append(values.to_pylist())
-    found: dict[str, list] = defaultdict(list)
-    for point, *row in zip(ids, *plain):
-        found[point].append(tuple(row))
-    return found
+class Rows:
+    """A table's rows by usage point, their columns in the order asked for; times as seconds."""
+
+    def __init__(self, lake: pathlib.Path, name: str, columns: list[str], level: str | None = None):
+        extra = ["level"] if level else []
+        table = DeltaTable(str(lake / name)).to_pyarrow_table(columns=["usage_point_id", *columns, *extra])
+        if level:
+            table = table.filter(pc.equal(table["level"], level))
+        self.name, self.columns = name, columns
+        ids = table["usage_point_id"].cast(pa.string()).combine_chunks().dictionary_encode()
+        if isinstance(ids, pa.ChunkedArray):
+            ids = ids.combine_chunks()
+        order = pc.array_sort_indices(ids.indices)
+        # Columns stay as they are stored until a point is asked for.
+        self.table = table.select(columns).take(order)
+        self.places: dict[str, tuple[int, int]] = {}
+        at = 0
+        for count in pc.value_counts(ids.indices.take(order)).to_pylist():
+            self.places[ids.dictionary[count["values"]].as_py()] = (at, count["counts"])
+            at += count["counts"]
+
+    def of(self, point: str) -> list[tuple]:
+        if point not in self.places:
+            return []
+        table = self.table.slice(*self.places[point])
+        plain = []
+        for column in self.columns:
+            values = table[column]
+            if pa.types.is_timestamp(values.type):
+                micros = values.cast(pa.timestamp("us", values.type.tz)).cast(pa.int64())
+                values = pc.divide(micros, 1_000_000)
+                whole = pc.equal(pc.multiply(values, 1_000_000), micros)
+                assert pc.all(whole).as_py() is not False, f"{self.name}.{column}"
+            elif pa.types.is_dictionary(values.type) or pa.types.is_string_view(values.type):
+                values = values.cast(pa.string())
+            plain.append(values.to_pylist())
+        return list(zip(*plain))
 
 
 SLOTS = ["channel", "start", "end", "value", "quality"]
@@ -239,6 +274,13 @@ READS = [
     "channel", "start", "end", "first_day", "last_day", "start_read_at", "start_register", "start_quality",
     "end_read_at", "end_register", "end_quality", "use_amount", "estimated", "estimated_share_ppm", "covered_s", "state",
 ]  # fmt: skip
+FINDINGS = ["channel", "start", "end", "rule", "meter_id"]
+DETERMINANTS = [
+    "determinant", "part", "first_day", "last_day", "start", "end", "value", "unit", "quality", "estimated_share_ppm",
+    "at_start", "at_end", "held", "notes",
+]  # fmt: skip
+# What is found in registers; other checks may be added to the table.
+RULES = {"V04", "V05", "V09", "V11", "V12", "V13", "V14", "V15", "V16"}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -249,62 +291,68 @@ TOLD = 4  # differences of a sort that are listed
 
 
 def expected(point: Point, channel: str):
-    """Slots, days and reads of one usage point and channel as rows in the order of the columns above."""
+    """What a usage point and channel was used by: slots, days, reads and what was found, with the meters' walks."""
     civil = Civil(point.zone)
     history = History(civil)
-    first, after = WORLD["from"], WORLD["to"]
-    start, end = civil.midnight(first), civil.midnight(after)
-    walks = []
+    walks, findings, days = [], [], []
     hung = sorted((c for c in point.channels if c.name == channel), key=lambda c: (c.installed or 0))
     for one in hung:
         readings = [
             (at, one.units(value))
-            for at, value in WORLD["readings"].get((one.meter, channel), [])
+            for at, value in WORLD["readings"](one.meter)[0].get(channel, [])
             if (one.installed is None or at >= one.installed) and (one.removed is None or at < one.removed)
         ]
+        found = [("V15", at, at) for at, units in readings if units is None]
         readings = [(at, units) for at, units in readings if units is not None]
         if one.start is not None and one.installed is not None:
             readings.append((one.installed, one.units(one.start)))
         if one.end is not None and one.removed is not None:
             readings.append((one.removed, one.units(one.end)))
-        if readings:
-            walk = Walk(civil, one, rules.accept(one, readings), history)
+        lines = rules.accept(one, readings, found) if readings else []
+        for n, line in enumerate(lines):
+            if n:
+                days += rules.unknown_days(civil, one.meter, walks[-1].end, line[0].at)
+            walk = Walk(civil, one, line, history, found, n + 1 == len(lines))
             walk.run()
             walks.append(walk)
-    slots = [
-        (channel, slot.start, slot.end, slot.use, slot.quality)
-        for walk in walks
-        for slot in walk.slots
-        if start <= slot.start < end
-    ]
-    days = [
-        (channel, d.start, d.end, d.day, d.use, d.estimated, *d.start_register, *d.end_register, d.meter)
-        for walk in walks
-        for d in walk.days()
-        if start <= d.start < end
-    ]
-    reads = []
-    for first_day, next_day in rules.cycles(point.billing_day, first, after):
-        r = rules.bill(civil, walks, hung, first_day, next_day)
-        if r is not None:
-            row = (
-                channel, r.start, r.end, r.first_day, r.last_day, r.start_read_at, *r.start_register, r.end_read_at,
-                *r.end_register, r.use, r.estimated, r.share_ppm, r.covered_s, r.state,
-            )  # fmt: skip
-            reads.append(row)
-    return slots, days, reads
+            days += walk.days()
+        findings += [(channel, start, end, rule, one.meter) for rule, start, end in found]
+    reads = {}
+    for first_day, next_day in rules.cycles(point.billing_day, WORLD["from"], WORLD["to"]):
+        read = rules.bill(civil, walks, hung, first_day, next_day, [(f[3], f[1], f[2]) for f in findings])
+        if read is not None:
+            reads[first_day] = read
+    slots = [slot for walk in walks for slot in walk.slots]
+    step = max((micros(c.resolution * c.multiplier) for c in hung), default=1)
+    spans = [(rule, start, end) for _, start, end, rule, _ in findings]
+    return Source(Series(slots, step), days, reads, hung, walks, spans), slots, findings
+
+
+@functools.lru_cache(maxsize=64)
+def member(point: str, channel: str) -> Source:
+    """What another usage point of a group was used by."""
+    return expected(WORLD["points"][point], channel)[0]
+
+
+KEYS = {  # by which rows are laid beside each other: the places of columns
+    "slot": (0, 1), "day": (0, 1, 2), "read": (0, 1, 2), "determinant": (0, 1, 2), "finding": (0, 1, 2, 3, 4),
+}  # fmt: skip
 
 
 def compare(kind: str, columns: list[str], point: str, ours: list, theirs: list, found: Counter, shown: dict[str, list[str]]):
-    """Row by row, by channel and start."""
-    ours = {(row[0], row[1], row[2]) if kind != "slot" else (row[0], row[1]): row for row in ours}
-    theirs = {(row[0], row[1], row[2]) if kind != "slot" else (row[0], row[1]): row for row in theirs}
+    """Row by row, by the columns that are a row's key."""
+    found[kind] += len(ours)
+    if ours == theirs:
+        return
+    key_of = KEYS[kind]
+    ours = {tuple(row[n] for n in key_of): row for row in ours}
+    theirs = {tuple(row[n] for n in key_of): row for row in theirs}
+    found[kind] += len(theirs.keys() - ours.keys())
     for key in sorted(ours.keys() | theirs.keys()):
         mine, other = ours.get(key), theirs.get(key)
-        found[kind] += 1
         if mine == other:
             continue
-        differing = kind  # and by what: of each sort of difference the first few are told
+        differing = f"{kind} {key[0]}" if kind == "determinant" else kind
         if mine is None or other is None:
             what = "only the oracle has it" if other is None else "only the product has it"
             differing += f" {what}"
@@ -319,29 +367,78 @@ def compare(kind: str, columns: list[str], point: str, ours: list, theirs: list,
                     parts.append(f"{name}: oracle {m}, product {o}")
             told = "; ".join(parts)
         found["differences"] += 1
+        # Of each sort of difference the first few are told.
         if len(shown[differing]) < TOLD:
-            at = datetime.fromtimestamp(key[1], timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-            shown[differing].append(f"{kind} {point} {key[0]} {at}: {told}")
+            told_key = (
+                datetime.fromtimestamp(part, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ") if isinstance(part, int) else part
+                for part in key
+            )
+            shown[differing].append(f"{kind} {point} {' '.join(map(str, told_key))}: {told}")
 
 
 def one_point(point_id: str):
     point = WORLD["points"][point_id]
     found, shown = Counter(), defaultdict(list)
-    slots, days, reads = [], [], []
-    for channel in sorted({c.name for c in point.channels}):
-        s, d, r = expected(point, channel)
-        slots, days, reads = slots + s, days + d, reads + r
     civil = Civil(point.zone)
     start, end = civil.midnight(WORLD["from"]), civil.midnight(WORLD["to"])
-    for kind, columns, mine in (("slot", SLOTS, slots), ("day", DAYS, days), ("read", READS, reads)):
-        theirs = WORLD[kind].get(point_id, [])
-        if kind != "read":
+    ours = {kind: [] for kind in KEYS}
+    sources = {}
+    for channel in sorted({c.name for c in point.channels}):
+        source, slots, findings = expected(point, channel)
+        sources[channel] = source
+        ours["slot"] += [(channel, slot.start, slot.end, slot.use, slot.quality) for slot in slots if start <= slot.start < end]
+        ours["day"] += [
+            (channel, d.start, d.end, d.day, d.use, d.estimated, *d.start_register, *d.end_register, d.meter)
+            for d in source.days
+            if start <= d.start < end
+        ]
+        ours["read"] += [
+            (
+                channel, r.start, r.end, r.first_day, r.last_day, r.start_read_at, *r.start_register, r.end_read_at,
+                *r.end_register, r.use, r.estimated, r.share_ppm, r.covered_s, r.state,
+            )
+            for r in source.reads.values()
+        ]  # fmt: skip
+        ours["finding"] += [row for row in findings if start <= row[1] < end and row[3] in RULES]
+    if "tariffs" in WORLD:
+        billing = Billing(WORLD["tariffs"], point, sources, WORLD["from"], WORLD["to"], member)
+        for determinant, part, cycle, f in billing.rows():
+            row = (
+                determinant, part, cycle.first_day, cycle.last_day, cycle.start, cycle.end,
+                None if f.value is None else amount(f.value), f.unit, rules.NAMES[f.quality], f.estimated, *f.at, f.held,
+                " ".join(sorted(f.notes)),
+            )  # fmt: skip
+            ours["determinant"].append(row)
+    for kind, mine in ours.items():
+        if kind not in WORLD:
+            continue
+        table = WORLD[kind]
+        theirs = table.of(point_id)
+        if kind in ("slot", "day", "finding"):
             # Runs are widened to whole months in UTC: what lies beside the asked days is no part of them.
             theirs = [row for row in theirs if start <= row[1] < end]
-        compare(kind, columns, point_id, mine, theirs, found, shown)
-    for row in slots:
-        found[f"{row[4]} slots"] += 1
+        if kind == "finding":
+            theirs = [row for row in theirs if row[3] in RULES]
+            for row in mine:
+                found[f"{row[3]} findings"] += 1
+        if kind == "determinant":
+            theirs = [(*row[:-1], codes(row[-1])) for row in theirs]
+            for row in mine:
+                found[f"{row[0]} figures"] += 1
+        compare(kind, table.columns, point_id, sorted(mine, key=order), sorted(theirs, key=order), found, shown)
+    for quality, count in Counter(row[4] for row in ours["slot"]).items():
+        found[f"{quality} slots"] += count
+    found["refused"] += sum(WORLD["readings"](meter)[1] for meter in sorted({c.meter for c in point.channels}))
     return found, shown
+
+
+def order(row: tuple) -> tuple:
+    return row[:3]
+
+
+def codes(notes: str) -> str:
+    """The words of notes that programs look for."""
+    return " ".join(sorted(note["code"] for note in json.loads(notes)))
 
 
 def main() -> int:
@@ -352,32 +449,51 @@ def main() -> int:
     parser.add_argument("--lake", type=pathlib.Path, required=True, help="folder of the product's tables")
     parser.add_argument("--from", dest="first", type=date.fromisoformat, required=True, help="first civil day")
     parser.add_argument("--to", type=date.fromisoformat, required=True, help="the day after the last")
+    parser.add_argument("--tariffs", type=pathlib.Path, nargs="*", help="files with calendars and determinants")
+    parser.add_argument("--holidays", type=pathlib.Path, help="folder of the holidays that come with the product")
+    parser.add_argument("--points", nargs="*", help="only these usage points")
     parser.add_argument("--processes", type=int, default=multiprocessing.cpu_count())
     args = parser.parse_args()
 
     points = registry(args.registry)
     if args.daiad:
         zones = {c.meter: point.zone for point in points.values() for c in point.channels}
-        readings, count, refused = daiad(args.daiad, zones)
+        recorded, count = daiad(args.daiad, zones)
+        WORLD["readings"] = lambda meter: recorded.get(meter, ({}, 0))
     else:
-        readings, count, refused = messages(args.messages)
-    WORLD.update({"points": points, "readings": readings, "from": args.first, "to": args.to})
-    WORLD["slot"] = by_point(args.lake, "usage_spans", SLOTS, "slot")
-    WORLD["day"] = by_point(args.lake, "usage_days", DAYS)
-    WORLD["read"] = by_point(args.lake, "billing_reads", READS)
-    unknown = sorted((set(WORLD["slot"]) | set(WORLD["day"]) | set(WORLD["read"])) - set(points))
+        WORLD["sent"], count = messages(args.messages)
+        WORLD["readings"] = sent_by
+    WORLD.update({"points": points, "from": args.first, "to": args.to})
+    WORLD["slot"] = Rows(args.lake, "usage_spans", SLOTS, "slot")
+    WORLD["day"] = Rows(args.lake, "usage_days", DAYS)
+    WORLD["read"] = Rows(args.lake, "billing_reads", READS)
+    WORLD["finding"] = Rows(args.lake, "findings", FINDINGS)
+    if args.tariffs:
+        WORLD["tariffs"] = Tariffs(args.tariffs, args.holidays)
+        for calendar in WORLD["tariffs"].calendars.values():
+            calendar.paint(*around(args.first, args.to))
+        WORLD["determinant"] = Rows(args.lake, "billing_determinants", DETERMINANTS)
+    tables = [kind for kind in KEYS if kind in WORLD]
+    unknown = sorted({point for kind in tables for point in WORLD[kind].places} - set(points))
     found, shown = Counter(differences=len(unknown)), defaultdict(list)
     shown["registry"] = [f"{point}: not in the registry" for point in unknown]
 
-    with multiprocessing.get_context("fork").Pool(args.processes) as pool:
-        for counts, told in pool.imap(one_point, sorted(points), chunksize=4):
+    asked = args.points or sorted(points)
+    with contextlib.ExitStack() as stack:
+        if args.processes > 1:
+            pool = stack.enter_context(multiprocessing.get_context("fork").Pool(args.processes))
+            answers = pool.imap(one_point, asked)
+        else:
+            answers = map(one_point, asked)
+        for counts, told in answers:
             found += counts
             for sort, lines in told.items():
                 shown[sort] += lines[: TOLD - len(shown[sort])]
     differences = found.pop("differences", 0)
     print(
-        f"{len(points)} usage points, {count} messages ({refused} refused): {found.pop('day', 0)} meter-days, "
-        f"{found.pop('slot', 0)} slots, {found.pop('read', 0)} billing reads compared, {differences} differ"
+        f"{len(asked)} usage points, {count} messages ({found.pop('refused', 0)} refused): {found.pop('day', 0)} meter-days, "
+        f"{found.pop('slot', 0)} slots, {found.pop('read', 0)} billing reads, {found.pop('determinant', 0)} figures of "
+        f"determinants and {found.pop('finding', 0)} findings compared, {differences} differ"
     )
     print(", ".join(f"{name}: {n}" for name, n in sorted(found.items())))
     for lines in shown.values():

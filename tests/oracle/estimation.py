@@ -60,7 +60,8 @@ class Daiad:
             if not any(a <= instant < b for a, b in cut)
         ]
         readings = [(at, channel.units(value)) for at, value in billing_year.resolved(self.civil, local)]
-        walk = Walk(self.civil, channel, rules.accept(channel, readings), History(self.civil))
+        (line,) = rules.accept(channel, readings, [])
+        walk = Walk(self.civil, channel, line, History(self.civil), [], last=True)
         walk.run()
         return walk
 
@@ -158,7 +159,7 @@ def cut(data, name: str, out: pathlib.Path):
 def score(data, name: str, out: pathlib.Path, lake: pathlib.Path) -> bool:
     """Prints the table; whether every slot has an estimate and none of the figures by slot is worse than the straight line's."""
     gaps = json.loads((out / f"{name}-gaps.json").read_text())
-    product = billing_year.by_point(lake, "usage_spans", ["channel", "start", "value", "quality"], "slot")
+    product = billing_year.Rows(lake, "usage_spans", ["channel", "start", "value", "quality"], "slot")
     sums = defaultdict(lambda: [Fraction(0)] * 3)  # by length and method: slots, totals, bias
     used, count, unknown = defaultdict(Fraction), defaultdict(int), 0
     for meter, found in gaps.items():
@@ -166,7 +167,7 @@ def score(data, name: str, out: pathlib.Path, lake: pathlib.Path) -> bool:
             continue
         truth = data.truth(meter)
         history, straight = data.left(meter, [(a, b) for a, b, _ in found])
-        ours = {start: value for channel, start, value, _ in product[data.point(meter)] if channel == data.channel}
+        ours = {start: value for channel, start, value, _ in product.of(data.point(meter)) if channel == data.channel}
         for a, b, hours in found:
             line = straight(a, b)
             count[hours] += 1

@@ -12,9 +12,8 @@ The stages, each a function of the one before:
 4. `bill`: the days of a cycle, added up.
 """
 
-from collections import defaultdict
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from zoneinfo import ZoneInfo
@@ -33,6 +32,7 @@ PROJECT = 31 * DAY
 ESTIMATED_LIMIT_PPM = 50_000
 
 RANK = {q: n for n, q in enumerate(("none", "failed", "estimated", "estimated_scaled", "derived", "valid"))}
+NAMES = list(RANK)
 CLEAN = RANK["derived"]
 
 
@@ -149,7 +149,7 @@ def in_order(channel: Channel, before: int, after: int) -> bool:
     return after >= before or (wrap is not None and 10 * before >= 9 * wrap)
 
 
-def one_a_time(channel: Channel, readings: list[tuple[int, int]]) -> list[tuple[int, int]]:
+def one_a_time(channel: Channel, readings: list[tuple[int, int]], findings: list) -> list[tuple[int, int]]:
     """Readings by time, exact repeats dropped; of values that contradict, the latest that keeps the order."""
     by_time: dict[int, list[int]] = {}
     for at, units in readings:
@@ -161,6 +161,8 @@ def one_a_time(channel: Channel, readings: list[tuple[int, int]]) -> list[tuple[
     for n, at in enumerate(times):
         values = by_time[at]
         if len(values) > 1:
+            if max(values) - min(values) > 1:
+                findings.append(("V05", at, at))
             fits = values
             if chosen:
                 fits = [v for v in fits if in_order(channel, chosen[-1][1], v)] or fits
@@ -179,13 +181,18 @@ class Knot:
     at: int
     units: int  # wraps counted on
     quality: str = "valid"  # derived: the register stood at its maximum while it showed a little less
+    too_much: bool = False  # more than the connection can carry since the knot before
 
 
-def accept(channel: Channel, readings: list[tuple[int, int]]) -> list[Knot]:
-    """The readings that stand, with wraps counted on."""
+def accept(channel: Channel, readings: list[tuple[int, int]], findings: list) -> list[list[Knot]]:
+    """The readings that stand, with wraps counted on; what was found on the way, as rule, start and end.
+
+    A line ends where the register fell for good without an exchange on file, and another begins.
+    """
     wrap = channel.wrap
-    points = one_a_time(channel, readings)
+    points = one_a_time(channel, readings, findings)
     line: list[Knot] = []
+    lines = [line]
     top: Knot | None = None
     turns = 0
     for n, (at, units) in enumerate(points, 1):
@@ -201,10 +208,16 @@ def accept(channel: Channel, readings: list[tuple[int, int]]) -> list[Knot]:
                 continue
             if wrap is not None and 10 * shown >= 9 * wrap and not channel.too_much(step + wrap, at - top.at):
                 turns += wrap
+                findings.append(("V12", top.at, at))
                 top = Knot(at, units + turns)
                 line.append(top)
             elif stays_below(points[n:], at, shown):
-                raise Broken(channel.meter)
+                findings.append(("V11", top.at, at))
+                turns, top = 0, Knot(at, units)
+                line = [top]
+                lines.append(line)
+            else:
+                findings.append(("V13", at, at))
             continue
         if channel.too_much(step - 1, at - top.at):
             following = points[n : n + 2]
@@ -212,14 +225,14 @@ def accept(channel: Channel, readings: list[tuple[int, int]]) -> list[Knot]:
                 later >= units and not channel.too_much(later - units - 1, later_at - at) for later_at, later in following
             )
             if not confirmed:
+                findings.append(("V13", at, at))
                 continue
-        top = Knot(at, units + turns)
+        too_much = channel.too_much(step, max(at - top.at, channel.interval))
+        if too_much:
+            findings.append(("V14", top.at, at))
+        top = Knot(at, units + turns, "valid", too_much)
         line.append(top)
-    return without_near_lows(line, actual_gap(channel))
-
-
-class Broken(Exception):
-    """The register fell for good, without an exchange on file: nothing can be billed over it."""
+    return [without_near_lows(line, actual_gap(channel)) for line in lines]
 
 
 def stays_below(points: list[tuple[int, int]], since: int, shown: int) -> bool:
@@ -336,12 +349,13 @@ def midnights(civil: Civil, start: int, end: int) -> list[int]:
 class Walk:
     """One installation's register: from readings that stand to slots, and to its course at midnights."""
 
-    def __init__(self, civil: Civil, channel: Channel, knots: list[Knot], history: History):
+    def __init__(self, civil: Civil, channel: Channel, knots: list[Knot], history: History, findings: list, last: bool):
         self.civil, self.channel, self.history = civil, channel, history
+        self.findings = findings
         self.knots = knots
         self.step = channel.resolution * channel.multiplier
         self.start, self.end = knots[0].at, knots[-1].at
-        if channel.removed is not None and channel.removed - self.end <= PROJECT:
+        if last and channel.removed is not None and channel.removed - self.end <= PROJECT:
             self.end = channel.removed
         self.slots: list[Slot] = []
         self.course: dict[int, tuple[int, str]] = {}  # readings, midnights and both ends: register and its quality
@@ -354,8 +368,7 @@ class Walk:
         for a, b in zip(self.knots, self.knots[1:]):
             if b.at - a.at == self.channel.interval and not self.open and self.slot(a.at) == (a.at, b.at):
                 # A slot with a reading at both ends, as most are.
-                quality = "valid" if a.quality == b.quality == "valid" else "derived"
-                self.put(Slot(a.at, b.at, (b.units - a.units) * self.step, quality))
+                self.put(Slot(a.at, b.at, (b.units - a.units) * self.step, between_two(a, b)))
             else:
                 self.take(self.between(a, b))
         if self.end > self.knots[-1].at:
@@ -396,9 +409,10 @@ class Walk:
     def between(self, a: Knot, b: Knot) -> list[Piece]:
         units, gap = b.units - a.units, b.at - a.at
         borders = [*grid(self.civil, self.channel.interval, a.at, b.at), b.at]
+        if gap > actual_gap(self.channel):
+            self.findings.append(("V09", a.at, b.at))
         if gap <= actual_gap(self.channel):
-            quality = "valid" if a.quality == b.quality == "valid" else "derived"
-            pieces = self.straight(a, b, borders, quality)
+            pieces = self.straight(a, b, borders, between_two(a, b))
             self.at_midnights(a, b, pieces, "derived")
             return pieces
         if units == 0:
@@ -485,6 +499,7 @@ class Walk:
 
     def projected(self, last: Knot) -> list[Piece]:
         """From the last reading to a removal without a register: like days, else E8, the average of 28 days."""
+        self.findings.append(("V09", last.at, self.end))
         borders = [*grid(self.civil, self.channel.interval, last.at, self.end), self.end]
         stretches = list(zip([last.at, *borders], borders))
         since = next(knot for knot in self.knots if last.at - knot.at <= AVERAGE)
@@ -530,7 +545,6 @@ class Walk:
                 (self.shown(before), before_quality),
                 (self.shown(after), after_quality),
                 self.channel.meter,
-                (before, after),
             )
 
     @staticmethod
@@ -546,17 +560,30 @@ class Walk:
         return (units if wrap is None else units % wrap) * self.channel.resolution
 
 
+def between_two(a: Knot, b: Knot) -> str:
+    """The quality of what was used between two readings that are near enough."""
+    if b.too_much:
+        return "failed"
+    return "valid" if a.quality == b.quality == "valid" else "derived"
+
+
 @dataclass
 class Day:
     day: date
     start: int
     end: int
-    use: Decimal
+    use: Decimal | None
     estimated: Decimal
-    start_register: tuple[Decimal, str]
-    end_register: tuple[Decimal, str]
+    start_register: tuple[Decimal | None, str | None]
+    end_register: tuple[Decimal | None, str | None]
     meter: str
-    units: tuple[int, int]
+
+
+def unknown_days(civil: Civil, meter: str, start: int, end: int):
+    """Civil days, cut to a time of which nothing is known."""
+    borders = [start, *midnights(civil, start, end), end]
+    for a, b in zip(borders, borders[1:]):
+        yield Day(civil.day(a), a, b, None, Decimal(0), (None, None), (None, None), meter)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -578,6 +605,7 @@ class Read:
     use: Decimal | None = None
     estimated: Decimal = Decimal(0)
     share_ppm: int = 0
+    whole: bool = False  # nothing of it is unknown
     covered_s: int = 0
     state: str = "held"
 
@@ -599,7 +627,7 @@ def previous_month(day: date) -> date:
     return day.replace(year=day.year - (day.month == 1), month=(day.month - 2) % 12 + 1)
 
 
-def bill(civil: Civil, walks: list[Walk], hung: list[Channel], first_day: date, after: date) -> Read | None:
+def bill(civil: Civil, walks: list[Walk], hung: list[Channel], first_day: date, after: date, findings: list) -> Read | None:
     """The cycle's parts, one an installation, added up; None where no meter can have hung."""
     start, end = civil.midnight(first_day), civil.midnight(after)
     if not any((c.installed is None or c.installed < end) and (c.removed is None or c.removed > start) for c in hung):
@@ -622,7 +650,9 @@ def bill(civil: Civil, walks: list[Walk], hung: list[Channel], first_day: date, 
     units, quality = closing.course[read.end_read_at]
     read.end_register = (closing.shown(units), quality)
     read.share_ppm = round(read.estimated * 1_000_000 / read.use) if read.use else 0
-    if read.share_ppm <= ESTIMATED_LIMIT_PPM and not hole(parts, hung, start, end):
+    touching = {rule for rule, since, until in findings if since < end and until > start}
+    read.whole = "V11" not in touching and not hole(parts, hung, start, end)
+    if read.share_ppm <= ESTIMATED_LIMIT_PPM and read.whole and "V14" not in touching:
         read.state = "ready"
     return read
 
