@@ -1,11 +1,9 @@
 //! Questions to a closed month, ours and DuckDB's answers over the same files, in turns in one run.
 //!
 //! Both keep footers between questions; neither opens its session in the time. Ours is measured twice: planned from the text, as
-//! DuckDB plans, and asked again, when the session still knows what the text means. The peer is `peers/duckdb_month.py` in the Python that `METERLAKE_PYTHON` names, else `python3`.
+//! DuckDB plans, and asked again, when the session still knows what the text means.
 
-use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -13,10 +11,10 @@ use meterlake_benches::arguments::Arguments;
 use meterlake_benches::input::{Input, SEED};
 use meterlake_benches::lake::{Door, commit, compact, files, folder, readings_table, with_registry};
 use meterlake_benches::measure::{Timing, median};
+use meterlake_benches::peer::Peer;
 
 /// On the disk of the build.
 const SCRATCH: &str = env!("CARGO_TARGET_TMPDIR");
-const PEER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peers/duckdb_month.py");
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -37,13 +35,7 @@ async fn main() -> anyhow::Result<()> {
         files.len(),
         arguments.repeats
     );
-    let mut peer = match Peer::start(cores, &files) {
-        Ok(peer) => Some(peer),
-        Err(error) => {
-            println!("DuckDB is left out: {error:#}");
-            None
-        }
-    };
+    let mut peer = Peer::if_there(cores, &files);
     let name = peer.as_ref().map_or("", |p| p.name.as_str());
     println!(
         "\n{:<44} {:>9} {:>9} {:>9} {:>9} {:>14} {:>11} {:>9}",
@@ -141,50 +133,4 @@ fn questions(input: &Input) -> anyhow::Result<Vec<(&'static str, String, String)
             ),
         )),
     ])
-}
-
-/// DuckDB in a process of its own, which times itself.
-struct Peer {
-    name: String,
-    process: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-}
-
-impl Peer {
-    fn start(cores: usize, files: &[PathBuf]) -> anyhow::Result<Self> {
-        let python = std::env::var("METERLAKE_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-        let mut command = Command::new(&python);
-        command.arg(PEER).arg(cores.to_string()).args(files);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut process = command.spawn().with_context(|| format!("cannot start `{python}`"))?;
-        let input = process.stdin.take().context("the peer has no input")?;
-        let output = BufReader::new(process.stdout.take().context("the peer has no output")?);
-        let mut peer = Self { name: String::new(), process, input, output };
-        peer.name = peer.line().with_context(|| format!("`{python}` has no working module duckdb"))?;
-        Ok(peer)
-    }
-
-    fn line(&mut self) -> anyhow::Result<String> {
-        let mut line = String::new();
-        ensure!(self.output.read_line(&mut line)? > 0, "the peer ended");
-        Ok(line.trim_end().to_owned())
-    }
-
-    fn ask(&mut self, text: &str) -> anyhow::Result<(Duration, String)> {
-        writeln!(self.input, "{text}")?;
-        self.input.flush()?;
-        let line = self.line().with_context(|| format!("{} refused: {text}", self.name))?;
-        let (seconds, answer) = line.split_once('\t').with_context(|| format!("the peer said: {line}"))?;
-        Ok((Duration::from_secs_f64(seconds.parse()?), answer.to_owned()))
-    }
-}
-
-impl Drop for Peer {
-    /// It ends with its input; whoever breaks off does not wait for what it still works on.
-    fn drop(&mut self) {
-        // It may be gone already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }

@@ -7,6 +7,7 @@ pub mod arguments;
 pub mod input;
 pub mod lake;
 pub mod measure;
+pub mod peer;
 pub mod register_bank;
 pub mod replay_broker;
 pub mod sets;

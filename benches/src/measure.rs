@@ -45,6 +45,25 @@ fn cpu_time() -> Option<Duration> {
     Some(TICK * ticks()?.checked_add(ticks()?)?)
 }
 
+/// Forgets the most memory that this process held so far, so that [`peak_memory`] tells of what comes. Where the system cannot,
+/// the peak stays that of the whole process.
+pub fn forget_peak_memory() {
+    // Linux takes a 5 for this; elsewhere there is no such file.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
+/// The most memory that this process held since its start or [`forget_peak_memory`], in bytes.
+pub fn peak_memory() -> Option<u64> {
+    peak_memory_of("self")
+}
+
+/// As [`peak_memory`], of another process by its number.
+pub(crate) fn peak_memory_of(process: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+}
+
 /// The middle of both, each by itself; of an even number the upper. `None` without timings.
 pub fn median(timings: &[Timing]) -> Option<Timing> {
     let middle = |mut values: Vec<Duration>| {
