@@ -160,7 +160,7 @@ impl Lake {
         let registry: BTreeSet<&str> = registry_tables().iter().map(|spec| spec.name).collect();
         let mut names = self.tables().await?;
         names.retain(|name| name != NAME && name != super::holds_table().name);
-        // The registry last: while it names the subject, a call that was interrupted finds everything again.
+        // What is named before what names it; the registry last, which tells what belongs to the subject.
         names.sort_by_key(|name| (registry.contains(name.as_str()), options.links.iter().any(|l| l.to_table == name)));
         let mut report = EraseReport {
             id: String::new(),
@@ -171,6 +171,7 @@ impl Lake {
         };
         let mut linked: Vec<(ErasureLink, BTreeSet<String>)> =
             options.links.iter().map(|link| (*link, BTreeSet::new())).collect();
+        let mut found = Vec::new();
         for table in names {
             let mut sieve = Own { table: &table, subject, linked: &mut linked, span: None };
             let done = sift(self, &table, &mut sieve, true).await?;
@@ -178,22 +179,35 @@ impl Lake {
             if done.is_empty() {
                 continue;
             }
-            if !options.dry {
-                sift(self, &table, &mut sieve, false).await?;
-                // The statistics of the old files are in the log: from here on none is needed to read the table.
-                force_checkpoint(&*self.locked(&table).await?).await?;
-            }
             report.span = widest(report.span, span);
             report.tables.push(erased(&table, done));
+            found.push(table);
         }
-        if report.tables.is_empty() {
+        found.sort_by_key(|name| (registry.contains(name.as_str()), turn(name, &options.links)));
+        let Some(last) = found.pop() else {
             let reason = format!("no table has anything of the {} {}", subject.kind, subject.id);
             return Err(StoreError::refused("(all)", reason));
-        }
+        };
         if !options.dry {
+            for table in found {
+                self.take_out(&table, subject, &mut linked).await?;
+            }
+            // Before the last table: as long as none is written, a call that goes on finds something, and so writes one.
             report.id = self.bury(subject, options, &report).await?;
+            self.take_out(&last, subject, &mut linked).await?;
         }
         Ok(report)
+    }
+
+    async fn take_out(
+        &self,
+        table: &str,
+        subject: &Subject,
+        linked: &mut Vec<(ErasureLink, BTreeSet<String>)>,
+    ) -> Result<(), StoreError> {
+        sift(self, table, &mut Own { table, subject, linked, span: None }, false).await?;
+        // The statistics of the old files are in the log: from here on none is needed to read the table.
+        force_checkpoint(&*self.locked(table).await?).await.map(drop)
     }
 
     async fn refuse_held(&self, subject: &Subject, holds: &[Hold]) -> Result<(), StoreError> {
@@ -258,6 +272,20 @@ impl Lake {
         }
         found.sort_by_key(|e: &Erasure| e.erased_at);
         Ok(found)
+    }
+}
+
+/// When a table is sifted, among those of its kind: as long as one is not, a call that goes on must find the rows that
+/// are left in it.
+fn turn(table: &str, links: &[ErasureLink]) -> u8 {
+    match table {
+        // It tells which meters were a customer's.
+        "installations" => 2,
+        // It tells which places.
+        "usage_points" => 3,
+        // Another table tells which of its rows.
+        _ if links.iter().any(|link| link.to_table == table) => 0,
+        _ => 1,
     }
 }
 

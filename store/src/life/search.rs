@@ -8,11 +8,15 @@ use std::path::{Path, PathBuf};
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::DataType;
 use bytes::Bytes;
+use futures::TryStreamExt;
 use meterlake_model::{Commodity, ReadingBatch};
+use object_store::ObjectStoreExt as _;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::words::Words;
+use crate::error::StoreError;
 use crate::journal::JournalReader;
+use crate::lake::Lake;
 
 /// One place that still names the subject.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +40,18 @@ pub struct Searched {
     pub unreadable: Vec<PathBuf>,
 }
 
+impl Searched {
+    /// Both searches together.
+    #[must_use]
+    pub fn with(mut self, other: Self) -> Self {
+        self.found.extend(other.found);
+        self.files += other.files;
+        self.bytes += other.bytes;
+        self.unreadable.extend(other.unreadable);
+        self
+    }
+}
+
 /// Looks for words in every file below the folders. Folders that are not there hold nothing.
 ///
 /// # Errors
@@ -56,6 +72,30 @@ pub fn search(folders: &[PathBuf], words: &Words) -> io::Result<Searched> {
     Ok(searched)
 }
 
+impl Lake {
+    /// As [`search`], in every object below the root of a lake on an object store. Older versions of objects that the
+    /// bucket keeps are not seen.
+    ///
+    /// # Errors
+    /// When the objects cannot be listed or one cannot be read. One that disappears meanwhile is passed over.
+    pub async fn search(&self, words: &Words) -> Result<Searched, StoreError> {
+        let (store, beginning) = (self.object_store(), self.place().beginning()?);
+        let mut searched = Searched::default();
+        let failed = |what: &str, source| StoreError::storage(format!("{what} {}", self.root().display()), source);
+        let mut objects = store.list(beginning.as_ref());
+        while let Some(object) = objects.try_next().await.map_err(|e| failed("list", e))? {
+            let bytes = match store.get(&object.location).await {
+                Ok(found) => found.bytes().await.map_err(|e| failed("read below", e))?,
+                Err(object_store::Error::NotFound { .. }) => continue,
+                Err(e) => return Err(failed("read below", e)),
+            };
+            look(Path::new(object.location.as_ref()), bytes, words, &mut searched);
+        }
+        searched.found.sort();
+        Ok(searched)
+    }
+}
+
 fn walk(path: &Path, words: &Words, searched: &mut Searched, journals: &mut BTreeSet<PathBuf>) -> io::Result<()> {
     let gone = |e: io::Error| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) };
     let kind = match fs::symlink_metadata(path) {
@@ -71,31 +111,35 @@ fn walk(path: &Path, words: &Words, searched: &mut Searched, journals: &mut BTre
     if !kind.is_file() {
         return Ok(());
     }
-    // A name may tell, too.
-    if path.file_name().is_some_and(|name| words.are_in(name.as_encoded_bytes())) {
-        searched.found.push(Found { path: path.to_owned(), place: "its name".to_owned() });
-    }
     let bytes = match fs::read(path) {
         Ok(bytes) => Bytes::from(bytes),
         Err(e) => return gone(e),
     };
+    look(path, bytes, words, searched);
+    if path.extension().is_some_and(|e| e == "mlj") {
+        journals.insert(path.parent().unwrap_or(path).to_owned());
+    }
+    Ok(())
+}
+
+/// Looks at one file, or one object.
+fn look(path: &Path, bytes: Bytes, words: &Words, searched: &mut Searched) {
+    let mut found = |place: String| searched.found.push(Found { path: path.to_owned(), place });
+    // A name may tell, too.
+    if path.file_name().is_some_and(|name| words.are_in(name.as_encoded_bytes())) {
+        found("its name".to_owned());
+    }
     searched.files += 1;
     searched.bytes += bytes.len() as u64;
     if words.are_in(&bytes) {
-        searched.found.push(Found { path: path.to_owned(), place: "its bytes".to_owned() });
+        found("its bytes".to_owned());
     }
-    match path.extension().and_then(|e| e.to_str()) {
-        Some("mlj") => drop(journals.insert(path.parent().unwrap_or(path).to_owned())),
-        _ if bytes.starts_with(b"PAR1") => match in_parquet(bytes, words) {
-            Ok(columns) => {
-                let found = columns.into_iter().map(|c| Found { path: path.to_owned(), place: format!("column {c}") });
-                searched.found.extend(found);
-            }
+    if bytes.starts_with(b"PAR1") {
+        match in_parquet(bytes, words) {
+            Ok(columns) => columns.into_iter().for_each(|column| found(format!("column {column}"))),
             Err(_) => searched.unreadable.push(path.to_owned()),
-        },
-        _ => {}
+        }
     }
-    Ok(())
 }
 
 /// Columns that have one of the words.

@@ -105,6 +105,16 @@ impl Place {
         self.url.join(&format!("{table}/")).map_err(|e| StoreError::place(self.root().display(), e))
     }
 
+    /// Where everything below the root begins within the store; `None`: it is all that the store has.
+    pub(crate) fn beginning(&self) -> Result<Option<Path>, StoreError> {
+        match &self.root {
+            Root::Directory(root) => Path::from_absolute_path(root)
+                .map(Some)
+                .map_err(|e| StoreError::storage(format!("name {}", root.display()), e.into())),
+            Root::Prefix(prefix, _) => Ok(Some(prefix.clone()).filter(|prefix| prefix.parts().next().is_some())),
+        }
+    }
+
     /// Where something below the root is within the store.
     pub(crate) fn key(&self, name: &str) -> Result<Path, StoreError> {
         match &self.root {

@@ -28,11 +28,11 @@ use crate::faults::{electricity, quick_lake, record};
 
 const E: &str = "energy_import_kwh";
 /// 2026-10-31T22:00:00Z: readings fall into two months.
-const AT: i64 = 1_793_484_000;
-const GONE: &str = "ZQ77-GONE";
-const STAYS: &str = "ZQ77-GONE-2";
-const CUSTOMER: &str = "cust-0815";
-const NAME: &str = "Ada Q. Lovelace";
+pub(crate) const AT: i64 = 1_793_484_000;
+pub(crate) const GONE: &str = "ZQ77-GONE";
+pub(crate) const STAYS: &str = "ZQ77-GONE-2";
+pub(crate) const CUSTOMER: &str = "cust-0815";
+pub(crate) const NAME: &str = "Ada Q. Lovelace";
 
 fn now() -> Timestamp {
     Timestamp::now()
@@ -156,37 +156,51 @@ fn said(number: i64) -> ReadingBatch {
     batch
 }
 
+/// A lake with two of everything.
+pub(crate) async fn fill(lake: &Lake, journal: &Path) {
+    lake.write_registry(&registry()).await.unwrap();
+    let mut other = registry();
+    other.usage_points.values_mut().for_each(|p| p.billing_day = 2);
+    lake.write_registry(&other).await.unwrap();
+    for part in [0..8, 8..16] {
+        collect(lake, journal, part).await;
+    }
+    let point = |n| format!("point-{n}");
+    derive(lake, "billing_reads", &[("b1", &point(1), Some(CUSTOMER), ""), ("b2", &point(2), Some("cust-9"), "")])
+        .await;
+    derive(
+        lake,
+        "alerts",
+        &[
+            ("alert-1", &point(1), None, "leak"),
+            ("alert-2", &point(2), None, "leak"),
+            ("alert-3", "", None, &format!("2 meters: {GONE}, {STAYS}")),
+        ],
+    )
+    .await;
+    // A step names the alert in its `usage_point_id` column's stead.
+    derive(lake, "steps", &[("s1", "", Some("alert-1"), "called"), ("s2", "", Some("alert-2"), "called")]).await;
+    // An older version of the files is there too, and a commit's statistics name the meter.
+    let merge = CompactOptions { min_files: 2, ..CompactOptions::default() };
+    lake.compact("electricity_readings", &merge).await.unwrap();
+}
+
+pub(crate) async fn collect(lake: &Lake, journal: &Path, numbers: std::ops::Range<i64>) {
+    let options = JournalOptions { segment_bytes: 4096, ..JournalOptions::new(journal) };
+    let (mut writer, _) = JournalWriter::open(options).unwrap();
+    for number in numbers {
+        writer.append(&said(number)).unwrap();
+    }
+    writer.sync().unwrap();
+    catch_up(lake, journal).await;
+}
+
 struct Place(TempDir);
 
 impl Place {
     async fn new() -> Self {
         let place = Self(TempDir::new().unwrap());
-        let lake = place.lake();
-        lake.write_registry(&registry()).await.unwrap();
-        let mut other = registry();
-        other.usage_points.values_mut().for_each(|p| p.billing_day = 2);
-        lake.write_registry(&other).await.unwrap();
-        for part in [0..8, 8..16] {
-            place.collect(part).await;
-        }
-        let point = |n| format!("point-{n}");
-        derive(&lake, "billing_reads", &[("b1", &point(1), Some(CUSTOMER), ""), ("b2", &point(2), Some("cust-9"), "")])
-            .await;
-        derive(
-            &lake,
-            "alerts",
-            &[
-                ("alert-1", &point(1), None, "leak"),
-                ("alert-2", &point(2), None, "leak"),
-                ("alert-3", "", None, &format!("2 meters: {GONE}, {STAYS}")),
-            ],
-        )
-        .await;
-        // A step names the alert in its `usage_point_id` column's stead.
-        derive(&lake, "steps", &[("s1", "", Some("alert-1"), "called"), ("s2", "", Some("alert-2"), "called")]).await;
-        // An older version of the files is there too, and a commit's statistics name the meter.
-        let merge = CompactOptions { min_files: 2, ..CompactOptions::default() };
-        lake.compact("electricity_readings", &merge).await.unwrap();
+        fill(&place.lake(), &place.journal_dir()).await;
         place
     }
 
@@ -203,13 +217,7 @@ impl Place {
     }
 
     async fn collect(&self, numbers: std::ops::Range<i64>) {
-        let options = JournalOptions { segment_bytes: 4096, ..JournalOptions::new(self.journal_dir()) };
-        let (mut writer, _) = JournalWriter::open(options).unwrap();
-        for number in numbers {
-            writer.append(&said(number)).unwrap();
-        }
-        writer.sync().unwrap();
-        catch_up(&self.lake(), &self.journal_dir()).await;
+        collect(&self.lake(), &self.journal_dir(), numbers).await;
     }
 
     fn folders(&self) -> Vec<PathBuf> {
@@ -217,7 +225,7 @@ impl Place {
     }
 }
 
-async fn catch_up(lake: &Lake, journal: &Path) {
+pub(crate) async fn catch_up(lake: &Lake, journal: &Path) {
     let mut committer = Committer::open(lake).await.unwrap();
     for record in JournalReader::open(journal).read_from(committer.position() + 1).unwrap() {
         let (position, batch) = record.unwrap();
@@ -227,7 +235,7 @@ async fn catch_up(lake: &Lake, journal: &Path) {
 }
 
 /// All files in which a text is, as they are and decoded, by nothing that the program uses for it.
-fn files_with(folders: &[PathBuf], needle: &str) -> BTreeSet<PathBuf> {
+pub(crate) fn files_with(folders: &[PathBuf], needle: &str) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     let mut waiting = folders.to_vec();
     // `GONE` begins the name of the meter that stays.
@@ -278,7 +286,7 @@ fn files_with(folders: &[PathBuf], needle: &str) -> BTreeSet<PathBuf> {
     found
 }
 
-fn options() -> EraseOptions {
+pub(crate) fn options() -> EraseOptions {
     EraseOptions {
         reason: "asked for".into(),
         who: "clerk".into(),
@@ -289,7 +297,7 @@ fn options() -> EraseOptions {
     }
 }
 
-async fn counts(lake: &Lake) -> Vec<(String, u64)> {
+pub(crate) async fn counts(lake: &Lake) -> Vec<(String, u64)> {
     let mut counts = Vec::new();
     for name in lake.tables().await.unwrap() {
         counts.push((name.clone(), lake.snapshot(&name).await.unwrap().rows()));
@@ -408,7 +416,7 @@ async fn what_an_erasure_leaves_in_a_log_goes_with_the_logs_own_time() {
     assert_eq!(place.lake().snapshot("meters").await.unwrap().rows(), 2);
 }
 
-fn hold(subject: Option<(SubjectKind, &str)>) -> Hold {
+pub(crate) fn hold(subject: Option<(SubjectKind, &str)>) -> Hold {
     Hold {
         id: String::new(),
         table: None,

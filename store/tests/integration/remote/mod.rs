@@ -7,6 +7,7 @@
 //! | commits to a server process (`METERLAKE_PEERS=1`) | 40 | 1,000 |
 
 mod ledger;
+mod life;
 mod once;
 mod owners;
 mod reads;

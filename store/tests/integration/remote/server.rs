@@ -15,7 +15,7 @@ use object_store::ObjectStoreExt as _;
 use super::ledger::{Ledger, Process, TABLE};
 use super::share;
 
-struct Server {
+pub(super) struct Server {
     child: Child,
     port: u16,
 }
@@ -29,7 +29,7 @@ impl Drop for Server {
 
 impl Server {
     /// With an empty bucket; nothing where peers are not asked for.
-    fn start() -> Option<Self> {
+    pub(super) fn start() -> Option<Self> {
         if std::env::var("METERLAKE_PEERS").as_deref() != Ok("1") {
             println!("skipped: set METERLAKE_PEERS=1 to run against an S3 server");
             return None;
@@ -49,13 +49,13 @@ impl Server {
     }
 
     /// What fails from here on, as JSON.
-    fn fail(&self, faults: &str) {
+    pub(super) fn fail(&self, faults: &str) {
         let head = format!("POST /_faults HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n", faults.len());
         self.ask(&format!("{head}Connection: close\r\n\r\n{faults}"));
     }
 
     /// How many requests there were, and of each fault.
-    fn counts(&self) -> serde_json::Value {
+    pub(super) fn counts(&self) -> serde_json::Value {
         let answer = self.ask("GET /_faults HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
     }
@@ -86,7 +86,7 @@ impl Server {
         }))
     }
 
-    fn lake(&self) -> Lake {
+    pub(super) fn lake(&self) -> Lake {
         Lake::connect(&self.location()).unwrap()
     }
 }

@@ -56,6 +56,11 @@ impl Shaky {
         Arc::new(Self { inner, state: Mutex::new(state) })
     }
 
+    /// From here on so many of 1,000 calls fail.
+    pub(crate) fn fail(&self, permille: u64) {
+        self.state.lock().unwrap().permille = permille;
+    }
+
     /// From here on nothing fails; what is late stays so.
     pub(crate) fn heal(&self) {
         self.state.lock().unwrap().permille = 0;
