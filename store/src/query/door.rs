@@ -10,8 +10,8 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Column, ParamValues};
 use datafusion::error::DataFusionError;
-use datafusion::execution::SendableRecordBatchStream;
-use datafusion::execution::context::{SQLOptions, SessionContext, SessionState};
+use datafusion::execution::context::{SQLOptions, SessionContext};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, SortExpr};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::sql::parser::{DFParserBuilder, Statement};
@@ -23,7 +23,8 @@ use tokio::sync::{Semaphore, oneshot};
 use super::error::QueryError;
 use super::latest::named_meters;
 use super::merge::KEY;
-use super::prepared::{Prepared, is_lasting};
+use super::prepared::{Prepared, is_lasting, one_stream};
+use super::shape::{Question, Template};
 
 /// Stack of the planning thread, in bytes. Only what is touched takes memory.
 const STACK_BYTES: usize = 256 << 20;
@@ -56,7 +57,8 @@ impl Default for SqlLimits {
 #[derive(Clone)]
 pub struct SqlResult {
     plan: Arc<dyn ExecutionPlan>,
-    context: SessionContext,
+    task: Arc<TaskContext>,
+    reused: bool,
 }
 
 impl SqlResult {
@@ -70,12 +72,17 @@ impl SqlResult {
         &self.plan
     }
 
+    /// Whether the plan is that of an earlier question that differed in values alone.
+    pub fn is_reused(&self) -> bool {
+        self.reused
+    }
+
     /// Starts the query.
     ///
     /// # Errors
     /// When it cannot be started.
     pub fn stream(&self) -> Result<SendableRecordBatchStream, QueryError> {
-        Ok(execute_stream(self.plan.clone(), self.context.task_ctx())?)
+        Ok(execute_stream(self.plan.clone(), self.task.clone())?)
     }
 }
 
@@ -84,7 +91,7 @@ impl SqlResult {
 /// # Errors
 /// `Refused` with the reason, `Deadline`, or what the planner found wrong.
 pub async fn sql(context: &SessionContext, text: &str, limits: SqlLimits) -> Result<SqlResult, QueryError> {
-    by_planner(context, Question { text: text.to_owned(), bound: None }, limits).await
+    by_planner(context, Asked { text: text.to_owned(), bound: None }, limits).await
 }
 
 /// As [`sql`], for a query with parameters such as `$from`, whose values are bound as they are and never become text. Its rows
@@ -100,18 +107,33 @@ pub async fn sql_bound(
     limits: SqlLimits,
 ) -> Result<SqlResult, QueryError> {
     let order_by = order_by.iter().map(|name| (*name).to_owned()).collect();
-    by_planner(context, Question { text: text.to_owned(), bound: Some((values, order_by)) }, limits).await
+    by_planner(context, Asked { text: text.to_owned(), bound: Some((values, order_by)) }, limits).await
 }
 
 /// What is asked.
-struct Question {
+struct Asked {
     text: String,
     /// Values of parameters, and the columns that the rows are ordered by.
     bound: Option<(ParamValues, Vec<String>)>,
 }
 
-async fn by_planner(context: &SessionContext, question: Question, limits: SqlLimits) -> Result<SqlResult, QueryError> {
-    check_size(&question.text, limits)?;
+async fn by_planner(context: &SessionContext, asked: Asked, limits: SqlLimits) -> Result<SqlResult, QueryError> {
+    let tokens = check_size(&asked.text, limits)?;
+    let prepared = context.state_ref().read().config().get_extension::<Prepared>();
+    let question = if prepared.is_some() && asked.bound.is_none() { Question::of(tokens) } else { None };
+    let mut unknown = None;
+    if let (Some(prepared), Some(question)) = (&prepared, question) {
+        match prepared.shape(&question.shape) {
+            Some(Some(template)) => {
+                // What fails here is planned as ever, and told of then.
+                if let Ok(Some(plan)) = template.plan(&question.values) {
+                    return Ok(SqlResult { plan, task: prepared.task(context), reused: true });
+                }
+            }
+            Some(None) => {}
+            None => unknown = Some(question),
+        }
+    }
     let deadline = tokio::time::Instant::now() + limits.planning;
     let permit = tokio::time::timeout_at(deadline, PLANNERS.acquire());
     let permit = permit.await.map_err(|_| QueryError::Deadline(limits.planning))?;
@@ -121,8 +143,20 @@ async fn by_planner(context: &SessionContext, question: Question, limits: SqlLim
     let runtime = tokio::runtime::Handle::current();
     let plan = move || {
         let _permit = permit;
+        let result = runtime.block_on(plan(&context, asked, limits));
+        let made = result.as_ref().ok().map(|(result, narrow)| (result.plan.clone(), *narrow));
         // Nobody may be waiting any more.
-        let _ = answer.send(runtime.block_on(plan(context, question, limits)));
+        let _ = answer.send(result.map(|(result, _)| result));
+        // Nobody waits for what the next question gains.
+        if let (Some(prepared), Some(question), Some((made, narrow))) = (prepared, unknown, made) {
+            let template = if narrow {
+                let learn = Template::learn(prepared.few(&context), &question, &made, limits.nesting * 2);
+                runtime.block_on(learn).ok().flatten()
+            } else {
+                None
+            };
+            prepared.keep_shape(question.shape, template);
+        }
     };
     std::thread::Builder::new()
         .name("sql-planner".into())
@@ -136,23 +170,35 @@ async fn by_planner(context: &SessionContext, question: Question, limits: SqlLim
     }
 }
 
-async fn plan(context: SessionContext, question: Question, limits: SqlLimits) -> Result<SqlResult, QueryError> {
-    let text = question.text.as_str();
-    if let Some((values, order_by)) = question.bound {
-        let logical = verified(&context, text, limits).await?.with_param_values(values)?;
+/// The plan, and whether it is of few rows.
+async fn plan(context: &SessionContext, asked: Asked, limits: SqlLimits) -> Result<(SqlResult, bool), QueryError> {
+    let text = asked.text.as_str();
+    if let Some((values, order_by)) = asked.bound {
+        let logical = verified(context, text, limits).await?.with_param_values(values)?;
         let columns = order_by.into_iter().filter(|name| logical.schema().has_column_with_unqualified_name(name));
         let order: Vec<SortExpr> =
             columns.map(|name| Expr::Column(Column::new_unqualified(name)).sort(true, false)).collect();
         let sorted = LogicalPlanBuilder::from(logical).sort(order)?.build()?;
         let optimized = context.state().optimize(&sorted)?;
-        return physical(context, optimized).await;
+        return physical(context, &optimized).await;
     }
     let prepared = context.state_ref().read().config().get_extension::<Prepared>();
-    let optimized = match prepared.and_then(|prepared| prepared.get(text)) {
+    let optimized = match prepared.as_ref().and_then(|prepared| prepared.get(text)) {
         Some(optimized) => optimized,
-        None => logical(&context, text, limits).await?,
+        None => logical(context, text, limits).await?,
     };
-    physical(context, optimized).await
+    physical(context, &optimized).await
+}
+
+/// From what is to be done to how.
+async fn physical(context: &SessionContext, optimized: &LogicalPlan) -> Result<(SqlResult, bool), QueryError> {
+    let narrow = is_narrow(optimized)?;
+    let state = context.state();
+    let state = if narrow { one_stream(state) } else { state };
+    let plan = state.query_planner().create_physical_plan(optimized, &state).await?;
+    let prepared = state.config().get_extension::<Prepared>();
+    let task = prepared.map_or_else(|| context.task_ctx(), |prepared| prepared.task(context));
+    Ok((SqlResult { plan, task, reused: false }, narrow))
 }
 
 /// From the text to what is to be done.
@@ -188,14 +234,6 @@ async fn verified(context: &SessionContext, text: &str, limits: SqlLimits) -> Re
     Ok(logical)
 }
 
-/// From what is to be done to how.
-async fn physical(context: SessionContext, optimized: LogicalPlan) -> Result<SqlResult, QueryError> {
-    let state = context.state();
-    let state = if is_narrow(&optimized)? { one_stream(state) } else { state };
-    let plan = state.query_planner().create_physical_plan(&optimized, &state).await?;
-    Ok(SqlResult { plan, context })
-}
-
 /// Whether all readings that are asked for are of meters named in the question: then they are few.
 fn is_narrow(plan: &LogicalPlan) -> Result<bool, QueryError> {
     let (mut named, mut all) = (0, 0);
@@ -210,13 +248,6 @@ fn is_narrow(plan: &LogicalPlan) -> Result<bool, QueryError> {
         Ok(TreeNodeRecursion::Continue)
     })?;
     Ok(all > 0 && named == all)
-}
-
-/// For few rows: what shares them out among threads costs more than it brings.
-fn one_stream(mut state: SessionState) -> SessionState {
-    let config = state.config().clone().with_target_partitions(1);
-    *state.config_mut() = config;
-    state
 }
 
 fn first_line(error: &DataFusionError) -> String {
@@ -243,8 +274,8 @@ fn is_reading_sql(statement: &SqlStatement) -> bool {
     }
 }
 
-/// Before anything recursive looks at the text.
-fn check_size(text: &str, limits: SqlLimits) -> Result<(), QueryError> {
+/// Before anything recursive looks at the text. Gives its words.
+fn check_size(text: &str, limits: SqlLimits) -> Result<Vec<Token>, QueryError> {
     if text.len() > limits.text_bytes {
         let reason = format!("the statement has {} bytes, at most {} are answered", text.len(), limits.text_bytes);
         return Err(QueryError::Refused(reason));
@@ -284,7 +315,7 @@ fn check_size(text: &str, limits: SqlLimits) -> Result<(), QueryError> {
         let reason = format!("the statement nests {deepest} parentheses, at most {} are answered", limits.nesting);
         return Err(QueryError::Refused(reason));
     }
-    Ok(())
+    Ok(tokens)
 }
 
 /// Words that add a level to an expression or a plan.

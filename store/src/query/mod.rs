@@ -35,6 +35,7 @@
 //! | session | `session` |
 //! | SQL from users | `door` |
 //! | plans of questions asked before | `prepared` |
+//! | questions that differ in values alone | `shape` |
 
 mod as_of;
 mod civil;
@@ -48,6 +49,7 @@ mod prepared;
 mod provider;
 mod resolve;
 mod session;
+mod shape;
 mod tariff;
 mod views;
 

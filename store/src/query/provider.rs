@@ -16,7 +16,7 @@ use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::expressions::Column;
-use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
+use datafusion::physical_expr::{LexOrdering, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::union::UnionExec;
@@ -65,6 +65,37 @@ impl LakeTable {
             Some(PhysicalSortExpr::new_default(Arc::new(Column::new(name, index))))
         });
         LexOrdering::new(columns.collect::<Option<Vec<_>>>()?)
+    }
+
+    /// The files that may hold rows for which the predicate is true, and the hot rows.
+    pub(super) fn scan_by(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        predicate: Option<&Arc<dyn PhysicalExpr>>,
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let selected = self.files.select(predicate)?;
+        // With a filter behind it a scan must not stop early.
+        let limit = limit.filter(|_| predicate.is_none());
+        let mut parts = Vec::new();
+        if !selected.is_empty() {
+            parts.push(self.scan_files(state, &selected, projection, limit)?);
+        }
+        if !self.hot.is_empty() {
+            parts.push(self.scan_hot(projection)?);
+        }
+        match parts.len() {
+            0 => {
+                let schema = match projection {
+                    Some(columns) => Arc::new(self.schema.project(columns)?),
+                    None => self.schema.clone(),
+                };
+                Ok(Arc::new(EmptyExec::new(schema)))
+            }
+            1 => Ok(parts.remove(0)),
+            _ => UnionExec::try_new(parts),
+        }
     }
 
     fn scan_files(
@@ -130,27 +161,7 @@ impl TableProvider for LakeTable {
         let predicate = conjunction(filters.iter().cloned());
         let predicate =
             predicate.map(|p| state.create_physical_expr(p, &DFSchema::try_from(self.schema.clone())?)).transpose()?;
-        let selected = self.files.select(predicate.as_ref())?;
-        // With a filter behind it a scan must not stop early.
-        let limit = limit.filter(|_| filters.is_empty());
-        let mut parts = Vec::new();
-        if !selected.is_empty() {
-            parts.push(self.scan_files(state, &selected, projection, limit)?);
-        }
-        if !self.hot.is_empty() {
-            parts.push(self.scan_hot(projection)?);
-        }
-        match parts.len() {
-            0 => {
-                let schema = match projection {
-                    Some(columns) => Arc::new(self.schema.project(columns)?),
-                    None => self.schema.clone(),
-                };
-                Ok(Arc::new(EmptyExec::new(schema)))
-            }
-            1 => Ok(parts.remove(0)),
-            _ => UnionExec::try_new(parts),
-        }
+        self.scan_by(state, projection, predicate.as_ref(), limit)
     }
 
     fn statistics(&self) -> Option<Statistics> {

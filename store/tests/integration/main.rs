@@ -16,6 +16,7 @@ mod life;
 mod query;
 mod registry;
 mod remote;
+mod shapes;
 mod simulation;
 mod views;
 mod year;
