@@ -438,7 +438,7 @@ def order(row: tuple) -> tuple:
 
 def codes(notes: str) -> str:
     """The words of notes that programs look for."""
-    return " ".join(sorted(note["code"] for note in json.loads(notes)))
+    return " ".join(sorted({note["code"] for note in json.loads(notes)}))
 
 
 def main() -> int:

@@ -225,6 +225,9 @@ class Billing:
             # Without dates a meter hangs from its first to its last reading.
             if inside[0].start > read.start or inside[-1].end < read.end:
                 figure.notes.add("clipped")
+        if read.use is None and all(c.installed is None for c in source.hung):
+            # Nobody says when the meter was taken down, and there is no reading.
+            figure.notes |= {"clipped", "nothing"}
         if figure.estimated > rules.ESTIMATED_LIMIT_PPM:
             figure.notes.add("estimated")
         figure.held = read.state != "ready"
@@ -242,7 +245,7 @@ class Billing:
         name = unit(d["channel"])
         if read.use is None:
             for part in ("start", "end"):
-                yield Figure(part, None, name, RANK["none"], held=True)
+                yield Figure(part, None, name, RANK["none"], notes={"missing"}, held=True)
             return
         for part, at, (value, quality) in (
             ("start", read.start_read_at, read.start_register),

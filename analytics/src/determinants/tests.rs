@@ -394,13 +394,13 @@ fn a_demand_within_buckets_that_a_cycle_has_not_holds_no_bill() {
     let spans = slots(ts("2026-04-30T10:00:00Z"), 15, &["6", "10"]);
     let found = |plan| highest(&a_day().cycle(), &energy_slots(&spans), &asked, Some(&prove(plan)), &[], rounding());
     let out_of_season = found(plan);
-    assert_eq!((out_of_season.value, codes(&[out_of_season.clone()])), (None, ["out_of_season"].into()));
+    assert_eq!((out_of_season.value, codes(std::slice::from_ref(&out_of_season))), (None, ["out_of_season"].into()));
     assert!(!out_of_season.holds());
     // Where there are such windows and none is known, it does.
     let spans = slots(ts("2026-04-30T02:00:00Z"), 15, &["6", "10"]);
     let unknown =
         highest(&a_day().cycle(), &energy_slots(&spans), &asked, Some(&prove(workday_peak())), &[], rounding());
-    assert_eq!((unknown.value, codes(&[unknown.clone()])), (None, ["missing", "nothing"].into()));
+    assert_eq!((unknown.value, codes(std::slice::from_ref(&unknown))), (None, ["missing", "nothing"].into()));
     assert!(unknown.holds());
 }
 
