@@ -375,7 +375,8 @@ class Billing:
             if best is None or used > best[0]:
                 best = (used, start, end)
         if best is None:
-            yield Figure("", None, name, RANK["none"], notes={"nothing"}, held=True)
+            for part in ("", "together"):
+                yield Figure(part, None, name, RANK["none"], notes={"nothing"}, held=True)
             return
         used, start, end = best
         series = self.sources[d["channel"]].series
