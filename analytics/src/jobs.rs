@@ -24,9 +24,11 @@ pub(crate) mod profiles;
 mod run;
 mod usage;
 
-pub use billing::{BillsAgain, billing_reads_of_spans, bills_again};
+pub use billing::{BillsAgain, billing_reads_of_spans, bills_again, bills_if};
 pub use checks::{CheckedMonth, check_now};
 pub use derive::{UsageDerive, UsageDeriveExec, UsageDerivePlanner};
+pub use determinants::hang_together;
+pub use run::WhatIf;
 pub use usage::{explain_usage, forget_usage};
 
 /// Runs one job and takes it down in `job_runs`.

@@ -27,14 +27,18 @@ impl ReadingFlags {
     pub const UNKNOWN_METER: Self = Self(1 << 4);
     /// The device has no clock: the time is that of the poll's slot or answer.
     pub const COLLECTOR_TIME: Self = Self(1 << 5);
+    /// History was decoded again: this row begins what stands of its meter and time, in the stead of all that was stored
+    /// before. See [`crate::revision`].
+    pub const RE_DECODED: Self = Self(1 << 6);
 
-    const NAMES: [(Self, &'static str); 6] = [
+    const NAMES: [(Self, &'static str); 7] = [
         (Self::CLOCK_SUSPECT, "clock_suspect"),
         (Self::CONFLICT, "conflict"),
         (Self::AMBIGUOUS_LOCAL_TIME, "ambiguous_local_time"),
         (Self::RETAINED, "retained"),
         (Self::UNKNOWN_METER, "unknown_meter"),
         (Self::COLLECTOR_TIME, "collector_time"),
+        (Self::RE_DECODED, "re_decoded"),
     ];
 
     /// Both sets together.

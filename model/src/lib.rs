@@ -26,6 +26,7 @@ mod id;
 pub mod ledger;
 mod quality;
 pub mod registry;
+pub mod revision;
 mod time;
 
 pub use amount::Amount;

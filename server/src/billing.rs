@@ -238,7 +238,7 @@ async fn again(lake: &Lake, rules: &Rules, run_id: &str, format: Option<Format>)
     spinner.finish_and_clear();
     let bills = bills?;
     show::show(&bills.items, format).await?;
-    if bills.hash == pinned.output_hash {
+    if bills.is(&pinned.output_hash) {
         eprintln!("run {run_id} again: the same {} items, byte for byte", bills.items.len());
         return Ok(ExitCode::SUCCESS);
     }

@@ -10,8 +10,8 @@ use crate::{
     logs, modbus,
 };
 use crate::{
-    edits, erase, hold, profile_picture, query, registry, reload, retention, run, serve, setup, shipped, simulate,
-    tables, tap,
+    edits, erase, hold, profile_picture, query, redecode, registry, reload, retention, run, serve, setup, shipped,
+    simulate, tables, tap,
 };
 
 /// Smart-meter telemetry for water and electricity: collect, store, bill, alert.
@@ -91,6 +91,9 @@ enum Command {
     /// Input that could not be read: list it, read it again after the map is mended
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLettersCommand),
+    /// History decoded again from messages as they came, after a map or profile was mended: previewed, then applied
+    #[command(subcommand)]
+    Redecode(redecode::RedecodeCommand),
     /// Show what comes in, as it comes in: readings, events and dead letters by meter, topic or source
     Tap(tap::TapArgs),
     /// For the person who connects a Modbus meter: read one, find those of a line
@@ -186,6 +189,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Completeness(args) => completeness::run(global, &args).await?,
         Command::Profile(args) => profile_picture::run(global, &args).await?,
         Command::DeadLetters(command) => dead_letters::run(global, &command).await?,
+        Command::Redecode(command) => redecode::run(global, &command).await?,
         Command::Tap(args) => tap::run(global, &args).await?,
         Command::Modbus(command) => return modbus::run(global, &command).await,
         Command::Test(args) => return golden::run(&args).await,

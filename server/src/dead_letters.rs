@@ -4,9 +4,7 @@
 //! writes the journal. What it handed over is taken down in `dead_letter_replays`, so that nothing is listed or tried
 //! again; if it is tried twice all the same, its rows are repeats and are dropped.
 
-use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use arrow::array::{Array, BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
@@ -17,13 +15,11 @@ use meterlake_ingest::{decode, modbus};
 use meterlake_model::{MeterDirectory, RawMessage, ReadingBatch, Timestamp, month_key};
 use meterlake_store::query::ReadOptions;
 use meterlake_store::{Lake, TableSpec};
-use tokio_util::sync::CancellationToken;
 
 use crate::births::KeptBirths;
 use crate::cli::Global;
 use crate::output::{self, Format};
-use crate::status::{self, CollectStatus};
-use crate::{pipeline, progress, replay_spool, rows, setup};
+use crate::{hand_over, rows, setup};
 
 /// What can be asked of dead letters.
 #[derive(Debug, Subcommand)]
@@ -67,9 +63,6 @@ pub struct ReplayArgs {
 
 /// Dead letters that one step of a replay holds in memory.
 const CHUNK: usize = 5_000;
-/// How long the collector may take to make a step durable.
-const DURABLE_LIMIT: Duration = Duration::from_secs(120);
-const LOOK: Duration = Duration::from_millis(100);
 
 /// Runs one of the commands.
 ///
@@ -150,7 +143,8 @@ async fn replay(config: &Config, lake: &Lake, args: &ReplayArgs) -> anyhow::Resu
         readable += read.len();
         readings += batch.reading_count();
         if !args.dry_run && !read.is_empty() {
-            hand_over(config, read[0], batch).await?;
+            let name = format!("{}-{}-{}", read[0].position, read[0].item, Timestamp::now().micros());
+            hand_over::hand_over(config, &name, &[batch]).await?;
             take_down(lake, &read).await?;
         }
     }
@@ -245,61 +239,6 @@ impl<'c> Decoder<'c> {
             None => modbus::replay(self.config.modbus_lines(), message, self.directory, out),
         }
     }
-}
-
-/// Gives a batch to the collector, or to one that this process runs for as long as it takes.
-async fn hand_over(config: &Config, first: &Letter, batch: ReadingBatch) -> anyhow::Result<()> {
-    let journal = &config.collect.journal;
-    let name = format!("{}-{}-{}", first.position, first.item, Timestamp::now().micros());
-    let spooled = replay_spool::submit(journal, &name, &[batch])?;
-    let spinner = progress::spinner("waiting until the collector has made them durable");
-    let outcome = if collector_runs(journal) {
-        wait_until_taken(&spooled).await
-    } else {
-        take_with_own_collector(config, &spooled).await
-    };
-    spinner.finish_and_clear();
-    outcome
-}
-
-fn collector_runs(journal: &Path) -> bool {
-    let now_s = Timestamp::now().unix_seconds();
-    status::read_report(journal).ok().flatten().is_some_and(|report| report.is_fresh(now_s) && lives(report.pid))
-}
-
-/// A collector that was killed leaves a fresh report behind.
-fn lives(pid: u32) -> bool {
-    Path::new(&format!("/proc/{pid}")).exists()
-}
-
-async fn wait_until_taken(spooled: &Path) -> anyhow::Result<()> {
-    let taken = async {
-        while spooled.exists() {
-            tokio::time::sleep(LOOK).await;
-        }
-    };
-    tokio::time::timeout(DURABLE_LIMIT, taken).await.with_context(|| {
-        format!(
-            "the collector has not taken {} within {} s; it will when it can",
-            spooled.display(),
-            DURABLE_LIMIT.as_secs()
-        )
-    })
-}
-
-/// A collector without sources, just for the spool. The usual lock keeps any other away meanwhile.
-async fn take_with_own_collector(config: &Config, spooled: &Path) -> anyhow::Result<()> {
-    let alone = Config { mqtt: Vec::new(), modbus: Vec::new(), ..config.clone() };
-    let stop = CancellationToken::new();
-    let status = Arc::new(CollectStatus::default());
-    let collector = pipeline::collect(&alone, None, status, stop.clone());
-    let wait = async {
-        let outcome = wait_until_taken(spooled).await;
-        stop.cancel();
-        outcome
-    };
-    let (collected, waited) = tokio::join!(collector, wait);
-    collected.and(waited)
 }
 
 async fn take_down(lake: &Lake, read: &[&Letter]) -> anyhow::Result<()> {

@@ -47,6 +47,7 @@ const ABOUT: &[(&str, &str)] = &[
     ("network", "registry: feeders, transformers, districts, by revision"),
     ("profiles", "load shape and key figures of one usage point and period"),
     ("raw_messages", "payloads as they came, where their map keeps them"),
+    ("redecodes", "which history was decoded again, why, who proposed and who approved it"),
     ("usage_anchors", "last readings that surely stand at the beginning of each month, from which a run goes on"),
     ("usage_days", "exact use of each usage point, channel and civil day with its registers: what bills add up"),
     ("usage_points", "registry: places of supply, by revision"),

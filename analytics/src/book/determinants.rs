@@ -34,14 +34,20 @@ pub(crate) async fn of_run(session: &SessionContext, run: &str) -> Result<ByBill
         run.replace('\'', "")
     );
     for batch in session.sql(&sql).await?.collect().await? {
-        for (item, known, held) in items(&batch)? {
-            let cycle = Cycle { first_day: item.key.first_day, end_day: item.key.end_day };
-            let figures = found.entry((item.key.usage_point_id.clone(), cycle)).or_default();
-            figures.held.extend(held);
-            figures.items.extend(known.then_some(item));
-        }
+        take(&batch, &mut found)?;
     }
     Ok(found)
+}
+
+/// Adds rows of the table.
+pub(crate) fn take(batch: &RecordBatch, found: &mut ByBill) -> Result<(), DataFusionError> {
+    for (item, known, held) in items(batch)? {
+        let cycle = Cycle { first_day: item.key.first_day, end_day: item.key.end_day };
+        let figures = found.entry((item.key.usage_point_id.clone(), cycle)).or_default();
+        figures.held.extend(held);
+        figures.items.extend(known.then_some(item));
+    }
+    Ok(())
 }
 
 /// Items, whether each is known, and what holds the bill.

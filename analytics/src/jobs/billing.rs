@@ -4,6 +4,7 @@
 //! is replaced whole; a cycle that is not over is held, because its days are missing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
@@ -15,20 +16,24 @@ use sha2::{Digest, Sha256};
 
 use super::groups::Groups;
 use super::profiles::{civil_months, period_key, span_of};
-use super::run::{Output, Run, month_partition};
+use super::run::{Output, Run, WhatIf, month_partition};
 use super::{Job, JobError, JobOptions};
 use crate::alerts::hex;
 use crate::billing::{BillingRead, ReadState};
+use crate::book::determinants::ByBill;
 use crate::book::{self, Book, Runs};
 use crate::checks::apply_policy;
-use crate::ledger::{Bill, BillInput, Context, Item, bill};
+use crate::ledger::{Bill, BillInput, Context, Item, ItemKey, bill};
 use crate::runs::Cycle;
 use crate::tables;
 use crate::tables::read::{Rows, amount_at, instant_at};
 use crate::usage::{Boundary, Finding, Level, Parts, Rule, Severity, Span};
 
-mod again;
+pub(super) mod again;
+mod decoded;
 mod post;
+
+use decoded::Decoded;
 
 const DAYS: &str = include_str!("../../sql/days.sql");
 const DAYS_OF_SPANS: &str = include_str!("../../sql/days_of_spans.sql");
@@ -78,9 +83,9 @@ pub(super) async fn derive(run: &Run<'_>) -> Result<Output, JobError> {
     run.needs("findings", Job::Usage, &mut output)?;
     let book = book(run, &mut output).await?;
     let rows = reads(run, &book, DAYS, &mut output).await?;
-    output.output_hash = Some(hash_of(&rows));
     write(run, &mut output, &rows).await?;
-    super::determinants::derive(run, &rows, &mut output).await?;
+    let figures = super::determinants::derive(run, &rows, &mut output).await?;
+    output.output_hash = Some(whole_hash(&rows, figures));
     if let Some(figures) = output.tables.get(tables::billing_determinants().name) {
         output.summary.push_str(&format!("; {figures} figures of determinants"));
     }
@@ -114,21 +119,41 @@ pub async fn billing_reads_of_spans(lake: &Lake, options: &JobOptions) -> Result
 /// derived before is read, and nothing is written.
 #[derive(Debug, Clone)]
 pub struct BillsAgain {
-    /// Hash of all bills, as `job_runs` has it of the run.
+    /// Hash of all bills and of the figures of configured determinants, as `job_runs` has it of the run.
     pub hash: String,
     /// The rows of `billing_reads`.
     pub reads: Vec<RecordBatch>,
-    /// The items of all bills that have a use, in order.
+    /// The items of all bills that have a use, those of configured determinants among them, in order.
     pub items: Vec<Item>,
+    /// What each item goes by beside the readings.
+    pub contexts: BTreeMap<ItemKey, Context>,
 }
 
-/// Computes the bills of a pinned run again, from readings.
+impl BillsAgain {
+    /// Whether it is what `job_runs` took down of a run. Of a run that is older than figures are hashed the bills count.
+    pub fn is(&self, output_hash: &str) -> bool {
+        let mut words = self.hash.split(' ');
+        output_hash.split(' ').all(|word| words.next() == Some(word))
+    }
+}
+
+/// Computes the bills of a pinned run again, from readings. A ratchet alone goes by what is in `billing_determinants` of
+/// earlier cycles.
 ///
 /// # Errors
 /// As [`super::run_job`].
 pub async fn bills_again(lake: &Lake, options: &JobOptions) -> Result<BillsAgain, JobError> {
-    let run = Run::begin(lake, Job::Billing, options).await?;
+    bills_if(lake, options, WhatIf::default()).await
+}
+
+/// As [`bills_again`], as if the tables held more readings.
+///
+/// # Errors
+/// As [`super::run_job`].
+pub async fn bills_if(lake: &Lake, options: &JobOptions, what_if: WhatIf) -> Result<BillsAgain, JobError> {
+    let run = Run::begin_if(lake, Job::Billing, options, what_if).await?;
     let mut output = Output::default();
+    let silence = Arc::new(again::Silence::read(&run, &mut output).await?);
     let book = book(&run, &mut output).await?;
     let months = civil_months(options.from, options.to);
     let mut rows: Reads<'_> = months.iter().map(|m| (period_key(*m), Vec::new())).collect();
@@ -136,18 +161,42 @@ pub async fn bills_again(lake: &Lake, options: &JobOptions) -> Result<BillsAgain
         let back = run.rules.cycles.longest_months() + LOOK_MONTHS;
         let range = span_of(&run, first.plus_months(-back), last.plus_months(LOOK_MONTHS));
         let installed = installed(&run);
-        let mut walked = again::walk(&run, range, &installed, &mut output).await?;
-        for (id, point) in &run.registry.usage_points {
+        let known = Known::new(&run, &book, range).await?;
+        let mut walked = again::walk(&run, &silence, range, &installed, &mut output).await?;
+        for (id, point) in run.registry.usage_points.iter().filter(|(id, _)| run.looks_at(id)) {
             let Some(installations) = installed.get(id.as_str()) else { continue };
             let of = walked.remove(id.as_str()).unwrap_or_default();
-            add_point(&run, &book, (point, installations), of, &months, &mut rows);
+            add_point(&run, &known, (point, installations), of, &months, &mut rows);
         }
     }
     let batches = rows.values().map(|rows| tables::write::billing_reads(rows));
     let reads = batches.collect::<Result<_, _>>().map_err(|e| run.failed(ArrowError::into(e)))?;
-    let mut items: Vec<Item> = rows.values().flatten().flat_map(ReadRow::items).collect();
+    let figures = super::determinants::again(&run, &rows, &silence).await?;
+    let (mut items, mut contexts) = (Vec::new(), BTreeMap::new());
+    for (row, item) in with_figures(&rows, figures.bills) {
+        contexts.insert(item.key.clone(), row.context.clone());
+        items.push(item);
+    }
     items.sort_by(|a, b| a.key.cmp(&b.key));
-    Ok(BillsAgain { hash: hash_of(&rows), reads, items })
+    Ok(BillsAgain { hash: whole_hash(&rows, figures.hash), reads, items, contexts })
+}
+
+/// The items of all bills, each with the row that it goes by. Determinants go with the bill's first channel.
+fn with_figures<'r, 'a>(
+    rows: &'r Reads<'a>,
+    mut figures: ByBill,
+) -> impl Iterator<Item = (&'r ReadRow<'a>, Item)> + use<'r, 'a> {
+    rows.values().flatten().flat_map(move |row| {
+        let more = figures.remove(&(row.point.id.as_str().to_owned(), row.cycle())).unwrap_or_default();
+        let more = more.items.into_iter().map(|item| Item { basis: row.bill.basis.clone(), ..item });
+        row.items().into_iter().chain(more).map(move |item| (row, item)).collect::<Vec<_>>()
+    })
+}
+
+/// Hash of all bills, and behind a space that of their figures where determinants are configured.
+fn whole_hash(rows: &Reads<'_>, figures: Option<String>) -> String {
+    let bills = hash_of(rows);
+    figures.map_or_else(|| bills.clone(), |figures| format!("{bills} {figures}"))
 }
 
 /// Gaps are followed so many months before and after the cycles when bills are computed from readings.
@@ -172,6 +221,29 @@ async fn book(run: &Run<'_>, output: &mut Output) -> Result<Book, JobError> {
     let book = read.map_err(|e| run.failed(e))?;
     output.events = Some(book.last_event);
     Ok(book)
+}
+
+/// What all bills of a run go by beside their readings.
+struct Known<'b> {
+    book: &'b Book,
+    decoded: Decoded,
+    rules: String,
+    /// Tariff calendars and determinants, where there are any.
+    tariffs: String,
+    determinants: String,
+}
+
+impl<'b> Known<'b> {
+    async fn new(run: &Run<'_>, book: &'b Book, range: (Timestamp, Timestamp)) -> Result<Self, JobError> {
+        let decoded = Decoded::read(run, range).await?;
+        let rules = format!("{:?}{:?}{:?}", run.rules.usage, run.rules.billing, run.rules.gates);
+        let (mut tariffs, mut determinants) = (String::new(), String::new());
+        if !run.rules.determinants.is_empty() {
+            tariffs = hex(&Sha256::digest(format!("{:?}", run.rules.calendars))[..8]);
+            determinants = hex(&Sha256::digest(format!("{:?}", run.rules.determinants))[..8]);
+        }
+        Ok(Self { book, decoded, rules, tariffs, determinants })
+    }
 }
 
 pub(super) type Reads<'a> = BTreeMap<String, Vec<ReadRow<'a>>>;
@@ -203,6 +275,7 @@ async fn reads<'a>(run: &'a Run<'_>, book: &Book, days: &str, output: &mut Outpu
     let back = run.rules.cycles.longest_months() + AVERAGE_MONTHS;
     let range = span_of(run, first.plus_months(-back), last.plus_months(2));
     let installed = installed(run);
+    let known = Known::new(run, book, range).await?;
     let (mut findings, range) = findings(run, range, &installed, output).await?;
     let mut groups = Groups::new(run.stream_between(days, range).await?, &["usage_point_id"]);
     let mut next = groups.next(run).await?;
@@ -221,7 +294,7 @@ async fn reads<'a>(run: &'a Run<'_>, book: &Book, days: &str, output: &mut Outpu
             None => BTreeMap::new(),
         };
         let derived = Derived { spans, findings: findings.remove(id.as_str()).unwrap_or_default() };
-        add_point(run, book, (point, installations), derived, &months, &mut rows);
+        add_point(run, &known, (point, installations), derived, &months, &mut rows);
     }
     output.rows_read += groups.rows_read;
     Ok(rows)
@@ -233,13 +306,13 @@ const AVERAGE_MONTHS: i32 = 2;
 /// Adds the bills of one usage point.
 fn add_point<'a>(
     run: &'a Run<'_>,
-    book: &Book,
+    known: &Known<'_>,
     (point, installations): (&'a UsagePoint, &[&'a Installation]),
     mut derived: Derived,
     months: &[CivilDay],
     rows: &mut Reads<'a>,
 ) {
-    let id = point.id.as_str();
+    let (id, book) = (point.id.as_str(), known.book);
     let channels: BTreeSet<Channel> = installations.iter().flat_map(|i| i.channels.iter().map(|c| c.channel)).collect();
     for channel in channels.into_iter().filter(|c| c.kind() != ChannelKind::Physical) {
         let with: Vec<&Installation> = with_channel(installations, channel).collect();
@@ -268,7 +341,7 @@ fn add_point<'a>(
                 estimated_before: book.estimated_before(id, channel, cycle.first_day),
             };
             let bill = bill(&input, &run.rules.billing, &run.rules.gates);
-            let context = context(run, &input, &with);
+            let context = context(run, &input, &with, known);
             let key = period_key(*month);
             let Cycle { first_day, end_day } = cycle;
             let read = bill.read.clone();
@@ -296,16 +369,19 @@ fn around<'s>(spans: &'s [Span], findings: &[Finding], point: &UsagePoint, cycle
 }
 
 /// What else a bill goes by.
-fn context(run: &Run<'_>, input: &BillInput<'_>, with: &[&Installation]) -> Context {
+fn context(run: &Run<'_>, input: &BillInput<'_>, with: &[&Installation], known: &Known<'_>) -> Context {
     let period = (input.zone.start_of_day(input.cycle.first_day), input.zone.start_of_day(input.cycle.end_day));
     let of = Context::of_installations(with, input.channel, period);
     let edits = input.edits.iter().map(|e| format!("{}={}", e.id, e.value)).collect::<Vec<_>>().join(",");
-    let rules = format!("{:?}{:?}{:?}", run.rules.usage, run.rules.billing, run.rules.gates);
+    let rules = &known.rules;
     let calendar = format!("{} {:?}", input.zone.name(), run.rules.holidays);
     Context {
         edits,
         rules: hex(&Sha256::digest(format!("{}{rules}", of.rules))[..8]),
         calendar: hex(&Sha256::digest(calendar)[..8]),
+        decoded: known.decoded.of(with, period),
+        tariffs: known.tariffs.clone(),
+        determinants: known.determinants.clone(),
         ..of
     }
 }

@@ -6,10 +6,11 @@
 mod compute;
 mod point;
 mod source;
+mod walked;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
 use datafusion::error::DataFusionError;
@@ -17,20 +18,27 @@ use futures::Stream;
 use meterlake_model::determinant::{Determinant, Kind, Peak, TierPeriod};
 use meterlake_model::formula::Name;
 use meterlake_model::{Amount, Channel, CivilDay, Timestamp, UsagePointId, Zone};
+use sha2::{Digest, Sha256};
 
 use super::JobError;
+use super::billing::again::Silence;
 use super::billing::{ReadRow, Reads};
 use super::derive::Outages;
 use super::groups::Groups;
 use super::profiles::period_key;
 use super::run::{Output, Run, month_partition};
+use crate::alerts::hex;
+use crate::book::determinants::{self as booked, ByBill};
 use crate::determinants::{Cycle, Figure, Slots, Together};
+use crate::rules::Rules;
 use crate::tables;
 use crate::tables::read::{Rows, amount_at};
+use crate::usage::Level;
 
 use compute::Computing;
 use point::{Installed, Point};
 use source::Source;
+use walked::Walked;
 
 const SLOTS: &str = include_str!("../../sql/determinant_slots.sql");
 const DAYS: &str = include_str!("../../sql/determinant_days.sql");
@@ -98,12 +106,80 @@ impl Needs {
 /// Demands that were measured in earlier cycles, by determinant and usage point.
 type Measured = HashMap<(String, String), BTreeMap<String, Amount>>;
 
-/// Computes the determinants of every run that there are reads of, and replaces their partitions.
-pub(super) async fn derive(run: &Run<'_>, reads: &Reads<'_>, output: &mut Output) -> Result<(), JobError> {
+/// Whether bills of some usage points follow from readings of others: coincident demands, formulas over other points.
+pub fn hang_together(rules: &Rules) -> bool {
+    let coincident = rules.determinants.iter().any(|d| matches!(d.kind, Kind::Coincident(_)));
+    coincident || !Needs::of(&rules.determinants).named.is_empty()
+}
+
+/// Hash of figures as they are computed, point by point.
+#[derive(Clone, Default)]
+struct Hash(Arc<Mutex<Sha256>>);
+
+impl Hash {
+    fn take(&self, row: &FigureRow<'_>) {
+        let mut hash = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // The derived text names every field with its value, in a fixed order.
+        hash.update(format!("{} {} {} {:?}\n", row.point, row.determinant.id, row.first_day, row.figure));
+    }
+
+    fn finish(&self) -> String {
+        hex(&self.0.lock().unwrap_or_else(PoisonError::into_inner).clone().finalize())
+    }
+}
+
+/// Figures that were computed again, with their hash where determinants are configured.
+#[derive(Default)]
+pub(super) struct Again {
+    pub(super) bills: ByBill,
+    pub(super) hash: Option<String>,
+}
+
+/// Computes the determinants of runs from readings alone, as far as the run looks at their points; nothing is written.
+pub(super) async fn again(run: &Run<'_>, reads: &Reads<'_>, silence: &Arc<Silence>) -> Result<Again, JobError> {
+    let mut again = Again::default();
+    let determinants = &run.rules.determinants;
+    if determinants.is_empty() {
+        return Ok(again);
+    }
+    let needs = Needs::of(determinants);
+    let mut measured = Measured::new();
+    if needs.ratchets && run.has(TABLE) {
+        measured = measured_before(run, &reads.keys().next().cloned().unwrap_or_default()).await?;
+    }
+    let known = if needs.outages { silence.outages.as_ref().clone() } else { Outages::new() };
+    let installed = Installed::of(&run.registry, &known);
+    let hash = Hash::default();
+    for (month, rows) in reads {
+        let Ok(first_of_month) = CivilDay::parse(&format!("{month}-01")) else { continue };
+        let mut pass = Pass {
+            run,
+            needs: &needs,
+            installed: &installed,
+            month: first_of_month,
+            rows,
+            rows_read: 0,
+            walked: Some(silence),
+            hash: hash.clone(),
+        };
+        let together = pass.together().await?;
+        let mut points = pass.points(together, &mut measured).await?;
+        while let Some(batch) = points.next().await? {
+            booked::take(&batch, &mut again.bills).map_err(|e| run.failed(e))?;
+        }
+    }
+    again.hash = Some(hash.finish());
+    Ok(again)
+}
+
+/// Computes the determinants of every run that there are reads of, and replaces their partitions. Gives the hash of their
+/// figures where any are configured.
+pub(super) async fn derive(run: &Run<'_>, reads: &Reads<'_>, output: &mut Output) -> Result<Option<String>, JobError> {
     let determinants = &run.rules.determinants;
     if determinants.is_empty() && !run.has(TABLE) {
-        return Ok(());
+        return Ok(None);
     }
+    let hash = Hash::default();
     let needs = Needs::of(determinants);
     if !needs.slots.is_empty() {
         run.needs("usage_spans", super::Job::Usage, output)?;
@@ -123,7 +199,16 @@ pub(super) async fn derive(run: &Run<'_>, reads: &Reads<'_>, output: &mut Output
     for (month, rows) in reads {
         output.partitions += 1;
         let Ok(first_of_month) = CivilDay::parse(&format!("{month}-01")) else { continue };
-        let mut pass = Pass { run, needs: &needs, installed: &installed, month: first_of_month, rows, rows_read: 0 };
+        let mut pass = Pass {
+            run,
+            needs: &needs,
+            installed: &installed,
+            month: first_of_month,
+            rows,
+            rows_read: 0,
+            walked: None,
+            hash: hash.clone(),
+        };
         let together = pass.together().await?;
         let read_before = pass.rows_read;
         let points = pass.points(together, &mut measured).await?;
@@ -134,7 +219,7 @@ pub(super) async fn derive(run: &Run<'_>, reads: &Reads<'_>, output: &mut Output
     let done = replacement.commit().await?;
     output.partitions_changed += done.changed;
     *output.tables.entry(spec.name).or_default() += done.rows;
-    Ok(())
+    Ok((!determinants.is_empty()).then(|| hash.finish()))
 }
 
 /// Demands of the months before one, as the table has them.
@@ -170,6 +255,9 @@ struct Pass<'a, 'r> {
     /// Its reads, in the order of usage points.
     rows: &'a [ReadRow<'a>],
     rows_read: u64,
+    /// Slots and days are walked anew from readings.
+    walked: Option<&'a Arc<Silence>>,
+    hash: Hash,
 }
 
 /// The window in which the points of a coincident determinant used most together, and the demand in it.
@@ -201,6 +289,11 @@ impl<'a, 'r> Pass<'a, 'r> {
     ) -> Result<Source, JobError> {
         if channels.is_empty() || self.rows.is_empty() {
             return Ok(Source::none());
+        }
+        if let Some(silence) = self.walked {
+            let level = if sql == SLOTS { Level::Slot } else { Level::Day };
+            let points = self.rows.iter().map(|row| row.point.id.clone()).collect();
+            return Ok(Source::Walked(Walked::new(silence, level, channels.clone(), span, points)));
         }
         let names: Vec<_> = channels.iter().map(|channel| format!("'{channel}'")).collect();
         let sql = sql.replace("{channels}", &names.join(", "));
@@ -269,7 +362,8 @@ impl<'a, 'r> Pass<'a, 'r> {
         for row in self.rows.iter().filter(|row| self.needs.named.contains(&row.point.id)) {
             named.insert((row.point.id.clone(), row.channel), row);
         }
-        let ids = self.run.registry.usage_points.keys().cloned().collect::<Vec<_>>().into_iter();
+        let ids = self.run.registry.usage_points.keys().filter(|id| self.run.looks_at(id));
+        let ids = ids.cloned().collect::<Vec<_>>().into_iter();
         Ok(Points { pass: self, ids, at: 0, slots, days, named, together, measured })
     }
 
@@ -356,6 +450,7 @@ impl Points<'_, '_, '_> {
                 })
                 .collect();
             rows.sort_by(|a, b| (&a.determinant.id, &a.figure.part).cmp(&(&b.determinant.id, &b.figure.part)));
+            rows.iter().for_each(|row| self.pass.hash.take(row));
             return tables::write::billing_determinants(&rows).map(Some).map_err(|e| run.failed(e.into()));
         }
         Ok(None)

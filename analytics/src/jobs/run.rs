@@ -1,6 +1,6 @@
 //! One run: what it is pinned to at its start, what it hands over at its end, and its line in `job_runs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::prelude::{SessionContext, col, lit};
 use futures::TryStreamExt;
 use meterlake_model::registry::Registry;
-use meterlake_model::{CivilDay, Commodity, Timestamp, month_key};
+use meterlake_model::{CivilDay, Commodity, Timestamp, UsagePointId, month_key};
 use meterlake_store::life::Erasure;
 use meterlake_store::query::{LakeSession, ReadOptions};
 use meterlake_store::schema::readings_name;
@@ -26,6 +26,15 @@ use crate::rules::Rules;
 use crate::tables::write::Columns;
 use crate::tables::{self, ONLY_BUCKET};
 
+/// Readings that are not in the tables, and whose bills are computed as if they were.
+#[derive(Debug, Clone, Default)]
+pub struct WhatIf {
+    /// Rows by table, in its columns and order, with a `commit_seq` that the run's pin lets pass.
+    pub rows: BTreeMap<String, RecordBatch>,
+    /// The usage points that are looked at; `None`: all.
+    pub points: Option<BTreeSet<UsagePointId>>,
+}
+
 /// A run that has begun: its inputs no longer change.
 pub(super) struct Run<'a> {
     pub(super) lake: &'a Lake,
@@ -35,6 +44,8 @@ pub(super) struct Run<'a> {
     pub(super) registry: Arc<Registry>,
     /// Only rows of this commit and earlier ones are read.
     pub(super) commit_seq: i64,
+    /// The only usage points that are looked at.
+    pub(super) points: Option<BTreeSet<UsagePointId>>,
     /// Committed rows up to the pin, over the table versions of the start.
     session: LakeSession,
     started: Instant,
@@ -64,6 +75,16 @@ pub(super) struct Output {
 
 impl<'a> Run<'a> {
     pub(super) async fn begin(lake: &'a Lake, job: Job, options: &'a JobOptions) -> Result<Self, JobError> {
+        Self::begin_if(lake, job, options, WhatIf::default()).await
+    }
+
+    /// As [`Self::begin`], as if the tables held more rows.
+    pub(super) async fn begin_if(
+        lake: &'a Lake,
+        job: Job,
+        options: &'a JobOptions,
+        what_if: WhatIf,
+    ) -> Result<Self, JobError> {
         let (started, started_at) = (Instant::now(), Timestamp::now());
         if options.from >= options.to {
             return Err(JobError::NoDays { from: options.from, to: options.to });
@@ -79,13 +100,15 @@ impl<'a> Run<'a> {
         };
         let read = ReadOptions {
             commit_seq: Some(commit_seq),
+            what_if: what_if.rows,
             planners: vec![Arc::new(UsageDerivePlanner)],
             calendars: Arc::new(options.rules.calendars.clone()),
             ..ReadOptions::default()
         };
         let session = lake.open_session(read).await?;
         let (rules, registry) = (Arc::new(options.rules.clone()), Arc::new(registry));
-        Ok(Self { lake, job, options, rules, registry, commit_seq, session, started, started_at })
+        let points = what_if.points;
+        Ok(Self { lake, job, options, rules, registry, commit_seq, points, session, started, started_at })
     }
 
     /// The session over what the run is pinned to.
@@ -97,6 +120,11 @@ impl<'a> Run<'a> {
     pub(super) fn is_fresh(&self) -> bool {
         let JobOptions { commit_seq, registry_revision, events, .. } = self.options;
         commit_seq.is_none() && registry_revision.is_none() && events.is_none()
+    }
+
+    /// Whether a usage point is looked at.
+    pub(super) fn looks_at(&self, point: &UsagePointId) -> bool {
+        self.points.as_ref().is_none_or(|points| points.contains(point))
     }
 
     /// Whether a table was there at the start.

@@ -73,7 +73,8 @@ impl Account {
     /// An issued estimate stays as it is while the readings that it rests on are the same: like days that changed
     /// elsewhere do not correct it.
     pub fn next_row(&self, posting: &Posting<'_>) -> Option<Row> {
-        let Posting { item, context, run_id } = *posting;
+        let Posting { item, run_id, .. } = *posting;
+        let context = if item.is_of_read() { &posting.context.without_tariffs() } else { posting.context };
         let (cause, old) = match self.rows.last() {
             None => (Cause::Issue, None),
             Some(last) => (cause_of(&last.context, context), Some(self.current()?)),

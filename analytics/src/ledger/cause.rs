@@ -83,12 +83,16 @@ pub struct Context {
     pub calendar: String,
     /// Hash of the rules, with the program.
     pub rules: String,
-    /// How often history was decoded again.
+    /// The newest commit that decoded readings of these meters and this time again; empty: none did.
     pub decoded: String,
+    /// Tariff calendars, where there are determinants; empty: not taken down.
+    pub tariffs: String,
+    /// Configured determinants; empty: there are none, or not taken down.
+    pub determinants: String,
 }
 
 impl Context {
-    const FIELDS: usize = 6;
+    const FIELDS: usize = 8;
 
     /// What the registry says of a channel between two instants. What it says of other times is left out, so that a removal
     /// after the cycle changes nothing.
@@ -139,8 +143,16 @@ impl Context {
 
     /// One line, for tables.
     pub fn to_line(&self) -> String {
-        let fields: [&str; Self::FIELDS] =
-            [&self.meters, &self.multipliers, &self.edits, &self.calendar, &self.rules, &self.decoded];
+        let fields: [&str; Self::FIELDS] = [
+            &self.meters,
+            &self.multipliers,
+            &self.edits,
+            &self.calendar,
+            &self.rules,
+            &self.decoded,
+            &self.tariffs,
+            &self.determinants,
+        ];
         fields.map(|f| f.replace('|', "/")).join("|")
     }
 
@@ -148,19 +160,36 @@ impl Context {
     pub fn parse(line: &str) -> Self {
         let mut fields = line.split('|').map(str::to_owned);
         let mut next = || fields.next().unwrap_or_default();
-        Self { meters: next(), multipliers: next(), edits: next(), calendar: next(), rules: next(), decoded: next() }
+        Self {
+            meters: next(),
+            multipliers: next(),
+            edits: next(),
+            calendar: next(),
+            rules: next(),
+            decoded: next(),
+            tariffs: next(),
+            determinants: next(),
+        }
+    }
+
+    /// What reads and use go by: no tariff.
+    #[must_use]
+    pub fn without_tariffs(&self) -> Self {
+        Self { tariffs: String::new(), determinants: String::new(), ..self.clone() }
     }
 }
 
 /// The cause of a change: what people did first, then the registry, then rules; what is left is readings.
 pub fn cause_of(old: &Context, new: &Context) -> Cause {
+    // What was not taken down then cannot be compared.
+    let known = |old: &str, new: &str| !old.is_empty() && !new.is_empty() && old != new;
     let differs: [(bool, Cause); 6] = [
         (old.edits != new.edits, Cause::Edit),
         (old.multipliers != new.multipliers && old.meters == new.meters, Cause::Multiplier),
         (old.meters != new.meters, Cause::Exchange),
         (old.decoded != new.decoded, Cause::ReDecode),
-        (old.calendar != new.calendar, Cause::CalendarChange),
-        (old.rules != new.rules, Cause::RuleChange),
+        (old.calendar != new.calendar || known(&old.tariffs, &new.tariffs), Cause::CalendarChange),
+        (old.rules != new.rules || known(&old.determinants, &new.determinants), Cause::RuleChange),
     ];
     differs.into_iter().find(|(differs, _)| *differs).map_or(Cause::LateRead, |(_, cause)| cause)
 }

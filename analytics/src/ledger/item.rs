@@ -56,6 +56,13 @@ pub struct Item {
     pub basis: String,
 }
 
+impl Item {
+    /// Whether it is a boundary read or a use, which no tariff changes.
+    pub fn is_of_read(&self) -> bool {
+        [START_READ, END_READ, USE].contains(&self.key.determinant.as_str())
+    }
+}
+
 /// Boundary reads and use of one channel as items: `start_read`, `end_read` and `use` of that channel. Nothing where the
 /// use is not known.
 pub fn items_of_read(

@@ -51,7 +51,8 @@ pub struct Reading {
     pub ts: Timestamp,
     /// When it arrived, in seconds since 1970.
     pub received_at_s: i64,
-    /// 0 for the first value at this time, 1 and up for differing later ones.
+    /// 0 for the first value at this time, 1 and up for differing later ones; those of another generation
+    /// ([`meterlake_model::revision`]) are not given.
     pub revision: i32,
     /// The register or the interval's use, before the multiplier.
     pub value: Amount,

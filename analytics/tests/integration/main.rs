@@ -5,6 +5,7 @@
 
 mod alerts;
 mod billing;
+mod causes;
 mod checks;
 mod completeness;
 mod determinants;

@@ -7,7 +7,7 @@ use crate::document::Section;
 use crate::quantity::{DAY, parse_duration};
 
 /// So long unless the file says otherwise: ten years for what bills stand on, 400 days for messages as they came.
-const DEFAULTS: [(&str, Duration); 21] = [
+const DEFAULTS: [(&str, Duration); 22] = [
     ("electricity_readings", TEN_YEARS),
     ("water_readings", TEN_YEARS),
     ("meter_events", TEN_YEARS),
@@ -29,6 +29,7 @@ const DEFAULTS: [(&str, Duration); 21] = [
     ("profiles", THREE_YEARS),
     ("completeness", THREE_YEARS),
     ("job_runs", TEN_YEARS),
+    ("redecodes", TEN_YEARS),
 ];
 const TEN_YEARS: Duration = Duration::from_secs(3653 * 86_400);
 const THREE_YEARS: Duration = Duration::from_secs(1096 * 86_400);

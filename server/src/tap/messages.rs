@@ -8,7 +8,7 @@ use meterlake_model::{MeterDirectory, RawMessage, ReadingBatch};
 use crate::setup;
 
 /// The present maps, profiles and registry.
-pub(super) struct Messages {
+pub(crate) struct Messages {
     /// Each with what its earlier messages said.
     brokers: Vec<(MqttBroker, Decoder)>,
     lines: Vec<ModbusLine>,
@@ -18,7 +18,7 @@ pub(super) struct Messages {
 impl Messages {
     /// # Errors
     /// When the registry is there and cannot be read.
-    pub(super) async fn new(config: &Config) -> anyhow::Result<Self> {
+    pub(crate) async fn new(config: &Config) -> anyhow::Result<Self> {
         let directory = match setup::open_lake(config) {
             Ok(lake) => lake.read_registry(None).await?.directory(),
             // No lake yet: every meter is unknown.
@@ -30,6 +30,15 @@ impl Messages {
 
     /// What a message says.
     pub(super) fn read(&mut self, message: &RawMessage) -> ReadingBatch {
+        let mut batch = self.decode(message);
+        // It was read when it came: what is refused now is not a dead letter of this lake.
+        batch.dead_letters.clear();
+        batch.raw.clear();
+        batch
+    }
+
+    /// What a message says, or why it is refused now. Messages are to be handed over in order of receipt.
+    pub(crate) fn decode(&mut self, message: &RawMessage) -> ReadingBatch {
         let mut batch = ReadingBatch::default();
         match self.brokers.iter_mut().find(|(broker, _)| broker.name == *message.source) {
             // Whether it was retained is known at its arrival only.
@@ -38,9 +47,6 @@ impl Messages {
             }
             None => modbus::replay(&self.lines, message, &self.directory, &mut batch),
         }
-        // It was read when it came: what is refused now is not a dead letter of this lake.
-        batch.dead_letters.clear();
-        batch.raw.clear();
         batch
     }
 

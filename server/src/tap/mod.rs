@@ -8,8 +8,8 @@
 //! read once more with the present maps for their readings.
 
 mod follow;
-mod messages;
-mod select;
+pub(crate) mod messages;
+pub(crate) mod select;
 mod show;
 
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};

@@ -8,12 +8,12 @@ use super::show::{Item, Kind};
 
 /// An MQTT topic filter.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct TopicFilter(Vec<String>);
+pub(crate) struct TopicFilter(Vec<String>);
 
 impl TopicFilter {
     /// # Errors
     /// When `+` or `#` do not fill a level, or something follows `#`.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let levels: Vec<String> = text.split('/').map(str::to_owned).collect();
         let whole = levels.iter().all(|level| level.len() == 1 || !level.contains(['+', '#']));
         let last = levels.iter().rev().skip(1).all(|level| level != "#");
@@ -25,8 +25,13 @@ impl TopicFilter {
         }
     }
 
+    /// As it was written.
+    pub(crate) fn text(&self) -> String {
+        self.0.join("/")
+    }
+
     /// As brokers match: a filter that begins with a wildcard does not take topics that begin with `$`.
-    pub(super) fn matches(&self, topic: &str) -> bool {
+    pub(crate) fn matches(&self, topic: &str) -> bool {
         if topic.starts_with('$') && self.0.first().is_some_and(|level| level == "+" || level == "#") {
             return false;
         }

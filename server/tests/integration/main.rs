@@ -19,6 +19,7 @@ mod oracle;
 mod peers;
 mod process;
 mod real_input;
+mod redecode;
 mod reload;
 mod site;
 mod tap;

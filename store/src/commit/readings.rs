@@ -7,7 +7,7 @@ use arrow::array::{
     Array, ArrayRef, AsArray, Decimal128Array, Int32Array, Int64Array, RecordBatch, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{Decimal128Type, Int32Type, SchemaRef, TimestampMicrosecondType};
-use meterlake_model::{Channel, Commodity, MeterId, ReadingFlags, ReadingRows};
+use meterlake_model::{Channel, Commodity, MeterId, ReadingFlags, ReadingRows, revision};
 
 use crate::commit::known::{Known, column, look_up, text};
 use crate::commit::months::ByMonth;
@@ -117,10 +117,10 @@ fn judge(
     for came in group {
         let rows = records[came.record as usize].1.rows(commodity);
         let values: Values = rows.values(came.row as usize).collect();
-        match revisions.judge(&values) {
+        match revisions.judge(&values, rows.headers()[came.row as usize].flags) {
             Verdict::Duplicate => chosen.duplicates += 1,
             Verdict::Keep(revision) => {
-                chosen.conflicts += u64::from(revision > 0);
+                chosen.conflicts += u64::from(revision::contradicts(revision));
                 kept.push(Kept { record: came.record, row: came.row, revision });
             }
         }
@@ -190,7 +190,7 @@ pub(crate) fn columns(
 
 /// A row that contradicts another is flagged. The other is in the table already and stays as it is.
 fn flags(flags: ReadingFlags, kept: &Kept) -> i32 {
-    let flags = if kept.revision > 0 { flags.with(ReadingFlags::CONFLICT) } else { flags };
+    let flags = if revision::contradicts(kept.revision) { flags.with(ReadingFlags::CONFLICT) } else { flags };
     flags.bits().cast_signed()
 }
 

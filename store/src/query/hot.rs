@@ -11,7 +11,8 @@ use arrow::array::{
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use meterlake_model::{
-    Channel, Commodity, DeadLetter, MeterEvent, RawMessage, ReadingBatch, ReadingFlags, RowHeader, Timestamp, month_key,
+    Channel, Commodity, DeadLetter, MeterEvent, RawMessage, ReadingBatch, ReadingFlags, RowHeader, Timestamp,
+    month_key, revision,
 };
 
 use super::error::QueryError;
@@ -105,8 +106,8 @@ fn revised<'a>(same: &[Row<'a>]) -> Vec<Row<'a>> {
     let mut revisions = Revisions::default();
     let mut kept: Vec<Row<'a>> = Vec::new();
     for row in same {
-        let Verdict::Keep(revision) = revisions.judge(&row.values) else { continue };
-        let flags = if revision > 0 { row.flags.with(ReadingFlags::CONFLICT) } else { row.flags };
+        let Verdict::Keep(revision) = revisions.judge(&row.values, row.flags) else { continue };
+        let flags = if revision::contradicts(revision) { row.flags.with(ReadingFlags::CONFLICT) } else { row.flags };
         kept.push(Row { header: row.header, values: row.values.clone(), revision, flags });
     }
     kept.sort_by_key(|row| row.revision);

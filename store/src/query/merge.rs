@@ -1,5 +1,5 @@
 //! One row for each meter and time, out of rows sorted by meter, time and revision: repeats and complements merged, the
-//! highest revision's value where they differ, and then flagged.
+//! highest revision's value where they differ, and then flagged. Of what was decoded again the last time alone stands.
 //!
 //! It walks the rows once and holds one batch back, since the next may begin with the same meter and time.
 
@@ -9,7 +9,7 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int32Array, RecordBat
 use arrow::compute::{concat_batches, filter_record_batch, take};
 use arrow::datatypes::{Decimal128Type, Int32Type, Int64Type, SchemaRef, TimestampMicrosecondType};
 use arrow::error::ArrowError;
-use meterlake_model::{Channel, ReadingFlags};
+use meterlake_model::{Channel, ReadingFlags, revision};
 
 use super::provider::COMMIT_SEQ;
 
@@ -132,7 +132,9 @@ impl<'a> Keys<'a> {
 fn resolve(rows: &RecordBatch, layout: &Layout) -> Result<RecordBatch, ArrowError> {
     let keys = Keys::of(rows, layout);
     let count = rows.num_rows();
-    if (1..count).all(|row| !keys.same(row - 1, row)) {
+    let revisions = rows.column(layout.revision).as_primitive::<Int32Type>();
+    let void = revisions.values().iter().any(|r| revision::is_void(*r));
+    if !void && (1..count).all(|row| !keys.same(row - 1, row)) {
         return Ok(rows.clone());
     }
     // For each row that comes out, the rows that it is made of, what overrides last.
@@ -143,7 +145,12 @@ fn resolve(rows: &RecordBatch, layout: &Layout) -> Result<RecordBatch, ArrowErro
             _ => groups.push(vec![row]),
         }
     }
-    let revisions = rows.column(layout.revision).as_primitive::<Int32Type>();
+    for group in &mut groups {
+        let newest = group.iter().map(|row| revision::generation(revisions.value(*row))).max().unwrap_or(0);
+        let stands = |revision: i32| revision::generation(revision) == newest && !revision::is_void(revision);
+        group.retain(|row| newest == 0 || stands(revisions.value(*row)));
+    }
+    groups.retain(|group| !group.is_empty());
     let commits = layout.commit_seq.map(|c| rows.column(c).as_primitive::<Int64Type>());
     for group in groups.iter_mut().filter(|g| g.len() > 1) {
         // Hot rows have no commit and are newer than any that has one.
@@ -306,6 +313,25 @@ mod tests {
     #[test]
     fn rule_3_a_hot_row_that_contradicts_a_committed_one_is_newer() {
         check(&[("a", 1, 0, Some(6), None, None), ("a", 1, 0, Some(5), None, Some(7))], &["a 1 0.006  3"]);
+    }
+
+    #[test]
+    fn what_was_decoded_again_stands_alone_and_a_void_hides_its_time() {
+        const G: i32 = revision::FIRST_RE_DECODED;
+        check(
+            &[
+                ("a", 1, 0, Some(50), Some(2300), Some(1)),
+                ("a", 1, 1, Some(60), None, Some(2)),
+                ("a", 1, G, Some(5), None, Some(3)),
+                ("a", 2, 0, Some(70), None, Some(1)),
+                ("a", 2, 2 * G - 1, None, None, Some(3)),
+                ("a", 3, 2 * G - 1, None, None, Some(3)),
+                ("b", 1, 0, Some(9), None, Some(1)),
+                ("b", 1, G, Some(7), None, Some(3)),
+                ("b", 1, G + 1, Some(8), None, Some(4)),
+            ],
+            &["a 1 0.005  1", "b 1 0.008  3"],
+        );
     }
 
     #[test]

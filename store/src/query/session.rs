@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, RwLock};
 
+use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use datafusion::catalog::Session;
 use datafusion::common::{Result as DfResult, exec_err};
@@ -58,6 +59,9 @@ pub struct ReadOptions {
     pub journal: Option<PathBuf>,
     /// Only rows of commits up to this one. Hot rows are left out then. All other tables are as they are now.
     pub commit_seq: Option<i64>,
+    /// Rows that are in no table, by table, each in its table's columns and order: what would be if they were. They are shown
+    /// like hot rows, and by a pin on `commit_seq` according to the number that they bear.
+    pub what_if: BTreeMap<String, RecordBatch>,
     /// Every table as it was at this moment, in the stead of `commit_seq`. Hot rows are left out then.
     pub as_of: Option<AsOf>,
     /// The most bytes that sorts, joins and aggregates may hold before they spill or fail.
@@ -77,6 +81,7 @@ impl Default for ReadOptions {
         Self {
             journal: None,
             commit_seq: None,
+            what_if: BTreeMap::new(),
             as_of: None,
             memory_bytes: 1 << 30,
             target_partitions: None,
@@ -92,6 +97,7 @@ impl fmt::Debug for ReadOptions {
         f.debug_struct("ReadOptions")
             .field("journal", &self.journal)
             .field("commit_seq", &self.commit_seq)
+            .field("what_if", &self.what_if.keys())
             .field("as_of", &self.as_of)
             .field("memory_bytes", &self.memory_bytes)
             .field("target_partitions", &self.target_partitions)
@@ -158,9 +164,10 @@ impl Lake {
                     }
                 }
             }
-            let hot = match &tail {
-                Some(tail) => tail.rows(&name, snapshot.journal_position()).map_err(arrow_error)?,
-                None => None,
+            let hot = match (options.what_if.get(&name), &tail) {
+                (Some(rows), _) => Some(rows.clone()),
+                (None, Some(tail)) => tail.rows(&name, snapshot.journal_position()).map_err(arrow_error)?,
+                (None, None) => None,
             };
             if schema::commodity_of(&name).is_some() && matches!(shown, Shown::AsItIs) {
                 let store = self.locked(&name).await?.store().clone();

@@ -1,69 +1,97 @@
 //! Days and findings walked anew from readings, past every derived table.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
+use datafusion::error::DataFusionError;
 use datafusion::physical_plan::execute_stream;
 use futures::TryStreamExt;
 use meterlake_model::registry::Installation;
-use meterlake_model::{Channel, Commodity, Timestamp};
+use meterlake_model::{Channel, Commodity, Timestamp, UsagePointId};
 use meterlake_store::schema::readings_name;
 
 use super::super::JobError;
-use super::super::derive::{DeriveInput, SHORT};
+use super::super::derive::{DeriveInput, Outages, PointPlan, SHORT, Suspensions};
 use super::super::run::{Output, Run};
 use super::super::usage::{outages, plan, suspensions, table_rows};
 use super::{Derived, findings_of, spans, with_channel};
 use crate::tables;
 use crate::tables::read::{Rows, other};
 
-/// The days and findings of every usage point in a time.
+/// The days and findings of every usage point that the run looks at in a time.
 pub(super) async fn walk<'a>(
     run: &Run<'_>,
+    silence: &Silence,
     range: (Timestamp, Timestamp),
     installed: &BTreeMap<&'a str, Vec<&'a Installation>>,
     output: &mut Output,
 ) -> Result<BTreeMap<&'a str, Derived>, JobError> {
-    let outages = Arc::new(outages(run, output).await?);
-    let suspended = suspensions(run).await?;
     let mut walked = BTreeMap::new();
     for commodity in Commodity::ALL {
+        run.reads(readings_name(commodity), output);
+    }
+    let mut take = |batch: &RecordBatch| {
+        walked.extend(of_point(batch, run, installed)?);
+        Ok(())
+    };
+    walk_points(run, silence, run.points.as_ref(), range, &mut take).await?;
+    Ok(walked)
+}
+
+/// Why readings may be missing, as far as it says what stands in their stead.
+pub(in crate::jobs) struct Silence {
+    /// Times without supply.
+    pub(in crate::jobs) outages: Arc<Outages>,
+    /// Where estimates wait.
+    suspended: Suspensions,
+}
+
+impl Silence {
+    /// Of all usage points.
+    pub(in crate::jobs) async fn read(run: &Run<'_>, output: &mut Output) -> Result<Self, JobError> {
+        Ok(Self { outages: Arc::new(outages(run, output).await?), suspended: suspensions(run).await? })
+    }
+}
+
+/// Takes one batch of the walk: all of one usage point.
+pub(in crate::jobs) type Take<'t> = dyn FnMut(&RecordBatch) -> Result<(), DataFusionError> + Send + 't;
+
+/// Walks the readings of some usage points (or of all) from their installations on, as far as they matter in a time.
+pub(in crate::jobs) async fn walk_points(
+    run: &Run<'_>,
+    silence: &Silence,
+    points: Option<&BTreeSet<UsagePointId>>,
+    range: (Timestamp, Timestamp),
+    take: &mut Take<'_>,
+) -> Result<(), JobError> {
+    for commodity in Commodity::ALL {
         let (registry, rules) = (run.registry.clone(), run.rules.clone());
-        let input = DeriveInput::new(commodity, registry, rules, outages.clone(), range).with_suspended(&suspended);
-        if input.is_empty() || run.reads(readings_name(commodity), output).is_none() {
+        let input = DeriveInput::new(commodity, registry, rules, silence.outages.clone(), range);
+        let mut input = input.with_suspended(&silence.suspended);
+        if let Some(points) = points {
+            let plan = |point: &UsagePointId| (point.clone(), PointPlan { from: range.0, anchors: Vec::new() });
+            input = input.with_plans(points.iter().map(plan).collect(), Vec::new());
+        }
+        if input.is_empty() || !run.has(readings_name(commodity)) {
             continue;
         }
         let plan = plan(run.session(), Arc::new(input), None).await.map_err(|e| run.failed(e))?;
         let mut batches = execute_stream(plan, run.session().task_ctx()).map_err(|e| run.failed(e))?;
         while let Some(batch) = batches.try_next().await.map_err(|e| run.failed(e))? {
-            let point = of_point(&batch, run, installed).map_err(|e| run.failed(e))?;
-            walked.extend(point);
+            take(&batch).map_err(|e| run.failed(e))?;
         }
     }
-    Ok(walked)
+    Ok(())
 }
 
 /// One batch is one usage point.
 fn of_point<'a>(
-    batch: &arrow::array::RecordBatch,
+    batch: &RecordBatch,
     run: &Run<'_>,
     installed: &BTreeMap<&'a str, Vec<&'a Installation>>,
-) -> Result<Option<(&'a str, Derived)>, datafusion::error::DataFusionError> {
-    let point = arrow::compute::cast(
-        batch.column_by_name("usage_point_id").ok_or_else(|| other("the walk gives no usage point".to_owned()))?,
-        &arrow::datatypes::DataType::Utf8,
-    )?;
-    let level = batch.column_by_name("level").ok_or_else(|| other("the walk gives no level".to_owned()))?;
-    let level = arrow::compute::cast(level, &arrow::datatypes::DataType::Utf8)?;
-    let names = arrow::array::RecordBatch::try_from_iter([("usage_point_id", point), ("level", level)])?;
-    let rows = Rows(&names);
-    if rows.len() == 0 {
-        return Ok(None);
-    }
-    let id = rows.text("usage_point_id")?.at(0).to_owned();
-    if rows.text("level")?.at(0) == SHORT {
-        return Err(other(format!("the walk of {id} from its installation on is too short, which cannot be")));
-    }
+) -> Result<Option<(&'a str, Derived)>, DataFusionError> {
+    let Some(id) = point_of(batch)? else { return Ok(None) };
     let (Some((id, installations)), Some(known)) =
         (installed.get_key_value(id.as_str()), run.registry.usage_points.get(id.as_str()))
     else {
@@ -89,4 +117,22 @@ fn of_point<'a>(
         }
     }
     Ok(Some((*id, derived)))
+}
+
+/// The usage point of a batch of the walk.
+pub(in crate::jobs) fn point_of(batch: &RecordBatch) -> Result<Option<String>, DataFusionError> {
+    let first = |name: &str| {
+        let column = batch.column_by_name(name).ok_or_else(|| other(format!("the walk gives no column {name}")))?;
+        let text = arrow::compute::cast(&column.slice(0, 1), &arrow::datatypes::DataType::Utf8)?;
+        let rows = RecordBatch::try_from_iter([(name, text)])?;
+        Ok::<_, DataFusionError>(Rows(&rows).text(name)?.at(0).to_owned())
+    };
+    if batch.num_rows() == 0 {
+        return Ok(None);
+    }
+    let id = first("usage_point_id")?;
+    if first("level")? == SHORT {
+        return Err(other(format!("the walk of {id} from its installation on is too short, which cannot be")));
+    }
+    Ok(Some(id))
 }

@@ -5,10 +5,10 @@ use meterlake_store::{Holder, Role};
 
 use super::super::JobError;
 use super::super::run::{Output, Run};
-use super::Reads;
+use super::{Reads, with_figures};
 use crate::book::determinants::{self, ByBill};
 use crate::book::{self, Runs, What};
-use crate::ledger::{Item, Posting};
+use crate::ledger::Posting;
 
 /// Posts what is new; gives the number of rows. What is the same as before adds nothing.
 pub(super) async fn corrections(run: &Run<'_>, rows: &Reads<'_>, output: &Output) -> Result<u64, JobError> {
@@ -22,17 +22,12 @@ pub(super) async fn corrections(run: &Run<'_>, rows: &Reads<'_>, output: &Output
     let run_id = run.run_id(output).await?;
     let posting = book.used + 1;
     let mut posted = Vec::new();
-    let mut extra = extra(run, rows).await?;
-    for row in rows.values().flatten() {
-        // Determinants go with the bill's first channel.
-        let more = extra.remove(&(row.point.id.as_str().to_owned(), row.cycle())).unwrap_or_default();
-        let more = more.items.into_iter().map(|item| Item { basis: row.bill.basis.clone(), ..item });
-        for item in row.items().into_iter().chain(more) {
-            let Some(known) = book.accounts.get(&item.key) else { continue };
-            let new = known.account.next_row(&Posting { item: &item, context: &row.context, run_id: &run_id });
-            if let Some(new) = new {
-                posted.push(book::ledger_row(known, &item.key, posting, new));
-            }
+    let extra = extra(run, rows).await?;
+    for (row, item) in with_figures(rows, extra) {
+        let Some(known) = book.accounts.get(&item.key) else { continue };
+        let new = known.account.next_row(&Posting { item: &item, context: &row.context, run_id: &run_id });
+        if let Some(new) = new {
+            posted.push(book::ledger_row(known, &item.key, posting, new));
         }
     }
     if !posted.is_empty() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, Decimal128Array, RecordBatch};
 use datafusion::error::DataFusionError;
-use meterlake_model::{Amount, Channel, MeterId, ReadingFlags, UsagePointId};
+use meterlake_model::{Amount, Channel, MeterId, ReadingFlags, Timestamp, UsagePointId, revision};
 
 use super::DeriveInput;
 use crate::tables::read::{Rows, instant_at, other, scaled_at};
@@ -18,6 +18,16 @@ pub(super) struct MeterReadings(pub(super) Vec<(Channel, Vec<Reading>)>);
 impl MeterReadings {
     fn new(channels: &[Channel]) -> Self {
         Self(channels.iter().map(|c| (*c, Vec::new())).collect())
+    }
+
+    /// Lets go of what does not stand any more at a time, since history was decoded again. It was read just before.
+    fn supersede(&mut self, ts: Timestamp, generation: i32) {
+        for (_, readings) in &mut self.0 {
+            let stood = |r: &Reading| r.ts == ts && revision::generation(r.revision) < generation;
+            while readings.last().is_some_and(stood) {
+                readings.pop();
+            }
+        }
     }
 
     pub(super) fn of(&self, channel: Channel) -> &[Reading] {
@@ -89,6 +99,10 @@ impl Walk {
                 self.next_meter(id, &mut ready)?;
             }
             let Some((_, readings)) = &mut self.current else { continue };
+            let generation = revision::generation(revision.value(row));
+            if generation > 0 {
+                readings.supersede(instant_at(ts, row)?, generation);
+            }
             for (index, column) in columns.iter().enumerate() {
                 if column.is_null(row) {
                     continue;

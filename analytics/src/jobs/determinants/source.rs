@@ -5,16 +5,18 @@ use std::collections::BTreeMap;
 use datafusion::error::DataFusionError;
 use meterlake_model::{Amount, Channel, Method, Quality, Timestamp};
 
+use super::walked::Walked;
 use crate::jobs::JobError;
 use crate::jobs::groups::{Group, Groups};
 use crate::jobs::run::Run;
 use crate::tables::read::{Rows, amount_at, instant_at};
 use crate::usage::{Level, Span};
 
-/// A query's rows, or nothing.
-pub(super) struct Source {
-    groups: Option<Groups>,
-    next: Option<Group>,
+/// A query's rows, what readings are walked to, or nothing.
+pub(super) enum Source {
+    Nothing,
+    Rows { groups: Box<Groups>, next: Option<Group> },
+    Walked(Walked),
 }
 
 /// A day of `usage_days`: its start, its end and its use.
@@ -22,28 +24,35 @@ pub(super) type Day = (Timestamp, Timestamp, Option<Amount>);
 
 impl Source {
     pub(super) fn none() -> Self {
-        Self { groups: None, next: None }
+        Self::Nothing
     }
 
     pub(super) async fn of(run: &Run<'_>, mut groups: Groups) -> Result<Self, JobError> {
         let next = groups.next(run).await?;
-        Ok(Self { groups: Some(groups), next })
+        Ok(Self::Rows { groups: Box::new(groups), next })
     }
 
     pub(super) fn rows_read(&self) -> u64 {
-        self.groups.as_ref().map_or(0, |groups| groups.rows_read)
+        match self {
+            Self::Rows { groups, .. } => groups.rows_read,
+            Self::Nothing | Self::Walked(_) => 0,
+        }
     }
 
     /// The rows of a usage point; those of points before it are passed over. Points are asked for in order.
     pub(super) async fn take(&mut self, run: &Run<'_>, point: &str) -> Result<Option<Group>, JobError> {
-        let Some(groups) = &mut self.groups else { return Ok(None) };
+        let (groups, next) = match self {
+            Self::Nothing => return Ok(None),
+            Self::Walked(walked) => return walked.take(run, point).await,
+            Self::Rows { groups, next } => (groups, next),
+        };
         let key = |group: &Group| group.key.first().cloned().unwrap_or_default();
-        while self.next.as_ref().is_some_and(|group| key(group).as_str() < point) {
-            self.next = groups.next(run).await?;
+        while next.as_ref().is_some_and(|group| key(group).as_str() < point) {
+            *next = groups.next(run).await?;
         }
-        let found = self.next.take_if(|group| key(group) == point);
+        let found = next.take_if(|group| key(group) == point);
         if found.is_some() {
-            self.next = groups.next(run).await?;
+            *next = groups.next(run).await?;
         }
         Ok(found)
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use arrow::array::Array;
+use meterlake_model::revision::FIRST_RE_DECODED;
 use meterlake_model::{Channel, ChannelKind, Commodity, MeterId, Timestamp, UsagePointId};
 use meterlake_store::schema::readings_name;
 
@@ -70,8 +71,10 @@ async fn readings(
     commit_seq: i64,
     by_meter: &mut ByMeter,
 ) -> Result<(), JobError> {
+    // What was decoded again may have taken values away.
+    let touches = |c: &Channel| format!("{c} IS NOT NULL OR revision >= {FIRST_RE_DECODED}");
     let firsts: Vec<String> =
-        channels.iter().map(|c| format!("min(CASE WHEN {c} IS NOT NULL THEN ts END) AS {c}")).collect();
+        channels.iter().map(|c| format!("min(CASE WHEN {} THEN ts END) AS {c}", touches(c))).collect();
     let table = readings_name(commodity);
     let newer = format!(
         "SELECT meter_id, {} FROM {table} WHERE commit_seq > {commit_seq} GROUP BY meter_id",

@@ -382,6 +382,7 @@ fn b05_a_ratio_that_changes_on_file_after_billing_is_a_correction_that_is_always
 fn causes_are_told_apart_by_what_changed() {
     let context = |f: fn(&mut Context)| {
         let mut context = Context { meters: "a".to_owned(), multipliers: "1".to_owned(), ..Context::default() };
+        (context.tariffs, context.determinants) = ("t".to_owned(), "d".to_owned());
         f(&mut context);
         context
     };
@@ -395,10 +396,15 @@ fn causes_are_told_apart_by_what_changed() {
         (context(|c| c.decoded = "1".to_owned()), Cause::ReDecode),
         (context(|c| c.calendar = "x".to_owned()), Cause::CalendarChange),
         (context(|c| c.rules = "x".to_owned()), Cause::RuleChange),
+        (context(|c| c.tariffs = "x".to_owned()), Cause::CalendarChange),
+        (context(|c| c.determinants = "x".to_owned()), Cause::RuleChange),
+        // Not taken down, as in rows of before.
+        (context(|c| (c.tariffs, c.determinants) = (String::new(), String::new())), Cause::LateRead),
     ] {
         assert_eq!(cause_of(&old, &new), cause, "{new:?}");
         assert_eq!(Context::parse(&new.to_line()), new);
     }
+    assert_eq!(Context::parse("a|1||||"), old.without_tariffs(), "a line of before there were tariffs in it");
     for cause in Cause::ALL {
         assert_eq!(Cause::parse(cause.as_str()), Some(cause));
     }
