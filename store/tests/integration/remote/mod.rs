@@ -17,7 +17,7 @@ mod shaky;
 use std::sync::Arc;
 use std::time::Duration;
 
-use meterlake_store::Lake;
+use meterlake_store::{Lake, StoreError};
 use object_store::ObjectStore;
 
 /// Leases that end while a test waits are not what these tests are about.
@@ -25,6 +25,14 @@ const LEASE: Duration = Duration::from_secs(60);
 
 fn lake(store: Arc<dyn ObjectStore>) -> Lake {
     Lake::connect_with("bucket", "some/lake", store, LEASE).unwrap()
+}
+
+/// As the jobs process does it for each table. The first failure ends it.
+async fn checkpoint_all(lake: &Lake) -> Result<(), StoreError> {
+    for table in lake.tables().await? {
+        lake.checkpoint(&table).await?;
+    }
+    Ok(())
 }
 
 /// The share of CI, or the long form.

@@ -9,7 +9,7 @@ use object_store::memory::InMemory;
 use super::ledger::{Dice, Ledger, Process, TABLE};
 use super::reads::compaction;
 use super::shaky::Shaky;
-use super::{lake, share};
+use super::{checkpoint_all, lake, share};
 
 /// Nothing waits for ever, whatever fails.
 async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
@@ -45,7 +45,7 @@ async fn rule_2_commits_are_exactly_once_at_one_fault_in_five_calls() {
             let upkeep = lake(store.clone());
             if let Ok(_owned) = within("own", upkeep.own(Role::Maintenance, &keeper)).await {
                 compacted += u64::from(within("compact", upkeep.compact(TABLE, &compaction())).await.is_ok());
-                let _ = within("checkpoint", upkeep.checkpoint(TABLE)).await;
+                let _ = within("checkpoint", checkpoint_all(&upkeep)).await;
             }
         }
         version = quiet.snapshot(TABLE).await.map_or(0, |found| found.version);

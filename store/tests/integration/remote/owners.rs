@@ -7,7 +7,10 @@ use object_store::memory::InMemory;
 
 use super::ledger::{Ledger, Process, TABLE};
 use super::reads::compaction;
-use super::{lake, share};
+use super::{checkpoint_all, lake, share};
+
+/// Checkpoints come after so many rounds: whoever starts reads a short log, as in a lake that its jobs look after.
+const UPKEEP_ROUNDS: u64 = 10;
 
 /// Reliability R9. A collector whose machine was copied goes on beside its copy: neither waits for the other's lease, both
 /// commit at once, and one of them wins.
@@ -17,7 +20,7 @@ async fn rule_5_two_collectors_cannot_both_commit_and_the_stale_one_stops() {
     let (mut ledger, holder) = (Ledger::new(9), Holder::of_process("twin"));
     let mut old = Process::start(&lake(memory.clone()), &holder).await.unwrap();
     let (mut early, mut stopped) = (0, 0);
-    for _ in 0..share(25, 500) {
+    for round in 1..=share(25, 500) {
         ledger.hear();
         // The new one starts while the old one commits.
         let copied = lake(memory.clone());
@@ -36,6 +39,13 @@ async fn rule_5_two_collectors_cannot_both_commit_and_the_stale_one_stops() {
         stopped += 1;
         assert!(matches!(old.commit(&ledger).await, Err(StoreError::Lost { .. })), "and it stays so");
         ledger.check(&copied).await;
+        if round % UPKEEP_ROUNDS == 0 {
+            let jobs = lake(memory.clone());
+            let owner = jobs.own(Role::Maintenance, &Holder::of_process("jobs")).await.unwrap();
+            jobs.compact(TABLE, &compaction()).await.unwrap();
+            checkpoint_all(&jobs).await.unwrap();
+            owner.release().await.unwrap();
+        }
         old = new;
     }
     println!("{stopped} stale collectors stopped, {early} of them committed once more before they were passed");
@@ -70,7 +80,7 @@ async fn rule_5_overlapping_maintenance_leaves_the_rows_and_the_stale_owner_stop
     let feed = lake(memory.clone());
     let mut collector = Process::start(&feed, &Holder::of_process("collector")).await.unwrap();
     let mut stopped = 0;
-    for _ in 0..share(25, 500) {
+    for round in 1..=share(25, 500) {
         for _ in 0..3 {
             ledger.hear();
             collector.commit(&ledger).await.unwrap();
@@ -94,6 +104,9 @@ async fn rule_5_overlapping_maintenance_leaves_the_rows_and_the_stale_owner_stop
             collector.commit(&ledger).await.unwrap();
         }
         stopped += u64::from(matches!(one.compact(TABLE, &compaction()).await, Err(StoreError::Lost { .. })));
+        if round % UPKEEP_ROUNDS == 0 {
+            checkpoint_all(&two).await.unwrap();
+        }
         ledger.check(&feed).await;
     }
     assert_eq!(stopped, share(25, 500));
