@@ -143,12 +143,6 @@ def share_out(units: int, weights: list) -> list[int]:
 # 1. Which readings stand
 
 
-def in_order(channel: Channel, before: int, after: int) -> bool:
-    """Whether a register can follow another: it rises, or wraps."""
-    wrap = channel.wrap
-    return after >= before or (wrap is not None and 10 * before >= 9 * wrap)
-
-
 def one_a_time(channel: Channel, readings: list[tuple[int, int]], findings: list) -> list[tuple[int, int]]:
     """Readings by time, exact repeats dropped; of values that contradict, the latest that keeps the order."""
     by_time: dict[int, list[int]] = {}
@@ -163,13 +157,14 @@ def one_a_time(channel: Channel, readings: list[tuple[int, int]], findings: list
         if len(values) > 1:
             if max(values) - min(values) > 1:
                 findings.append(("V05", at, at))
-            fits = values
-            if chosen:
-                fits = [v for v in fits if in_order(channel, chosen[-1][1], v)] or fits
-            if n + 1 < len(times):
-                following = by_time[times[n + 1]]
-                fits = [v for v in fits if any(in_order(channel, v, f) for f in following)] or fits
-            values = fits
+            floor = chosen[-1][1] if chosen else 0
+            later = [by_time[time] for time in times[n + 1 : n + 4]]
+            # What is in doubt itself is a poor judge.
+            judges = [v for vs in later if len(vs) == 1 for v in vs] + [v for vs in later for v in vs]
+            ceiling = next((v for v in judges if v >= floor - JITTER_STEPS), None)
+            for room in (JITTER_STEPS, 0):
+                fits = [v for v in values if v >= floor - room and (ceiling is None or v <= ceiling + room)]
+                values = fits or values
         chosen.append((at, values[-1]))
     return chosen
 

@@ -385,11 +385,7 @@ impl Walk<'_> {
         }
         let jitter = self.register.jitter;
         let floor = self.last.map(|last| last.register - self.offset);
-        let ceiling = self.rows[to..]
-            .iter()
-            .take(3)
-            .map(|row| row.value.micros())
-            .find(|value| floor.is_none_or(|floor| *value >= floor - jitter));
+        let ceiling = self.ceiling(to, floor);
         // A value that keeps the order is better than one that has to be taken for jitter.
         let in_order = |room: i64| {
             let keeps = |row: &&Reading| {
@@ -410,6 +406,15 @@ impl Walk<'_> {
             self.find(Rule::V05, Severity::Information, (chosen.ts, chosen.ts), (spread, limit), text);
         }
         chosen
+    }
+
+    /// What no earlier value can lie above: the first that reaches the floor again, of the next three times. Times with one value
+    /// are asked before those that are in doubt themselves.
+    fn ceiling(&self, next: usize, floor: Option<i64>) -> Option<i64> {
+        let times = || self.rows[next..].chunk_by(|a, b| a.ts == b.ts).take(3);
+        let reaches = |row: &&Reading| floor.is_none_or(|floor| row.value.micros() >= floor - self.register.jitter);
+        let sure = times().filter(|same| same.iter().all(|row| row.value == same[0].value)).map(|same| &same[0]);
+        sure.chain(times().flatten()).find(reaches).map(|row| row.value.micros())
     }
 
     fn begin_line(&mut self, point: Point) {

@@ -187,6 +187,21 @@ fn a12_a_value_above_its_successor_by_less_than_jitter_breaks_the_order_too() {
 }
 
 #[test]
+fn a12_a_value_is_held_against_the_next_time_that_is_not_in_doubt() {
+    let two = |time: &str, first: &str, later: &str| [reading(at(time), first, 3), reading(at(time), later, 9)];
+    let case = |at_one: [Reading; 2], at_two: [Reading; 2], at_three: &str| {
+        let around = [("2026-03-01 00:00", "495"), ("2026-03-01 03:00", at_three)];
+        values(&Case::electricity().meter(&around).readings(at_one).readings(at_two).run())
+    };
+    // A clock that was fast: what it sent for these times came before what belongs there.
+    let fast = case(two("2026-03-01 01:00", "496", "500"), two("2026-03-01 02:00", "497", "506"), "512");
+    assert_eq!(fast, amounts(&["5", "6", "6"]));
+    // A clock that was put back: what it sent for these times came after what belongs there.
+    let back = case(two("2026-03-01 01:00", "500", "509"), two("2026-03-01 02:00", "501", "510"), "502");
+    assert_eq!(back, amounts(&["5", "1", "1"]));
+}
+
+#[test]
 fn a13_of_two_values_in_order_the_later_arrival_wins() {
     let usage = Case::electricity()
         .meter(&[("2026-03-01 00:00", "495"), ("2026-03-01 02:00", "506")])
