@@ -12,7 +12,7 @@ use meterlake_model::formula::Formula;
 use meterlake_model::{Amount, UsagePointId};
 use meterlake_store::query::ReadOptions;
 
-use crate::fixture::{TestLake, channel, day, lake_with_usage, zone};
+use crate::fixture::{TestLake, channel, day, lake_with_usage, quarter_year, registry, zone};
 
 const ENERGY: &str = "energy_import_kwh";
 
@@ -204,6 +204,57 @@ async fn rule_8_determinants_of_three_months_are_what_sql_says_of_the_same_spans
     assert_eq!(rows(&lake, lamps).await, ["2026-01,436.000000", "2026-02,392.000000", "2026-03,435.000000"]);
     let held = "SELECT DISTINCT determinant, notes FROM billing_determinants WHERE held ORDER BY 1";
     assert_eq!(rows(&lake, held).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn d13_tiers_of_a_year_begin_with_the_customer() {
+    // Another customer from 11 February on.
+    let mut registry = registry();
+    let point = registry.usage_points.get_mut(&UsagePointId::new("E2").unwrap()).unwrap();
+    point.customer_since = Some(zone().start_of_day(day("2026-02-11")));
+    let mut lake = TestLake::new(&registry).await;
+    lake.commit(quarter_year()).await;
+    lake.run(Job::Usage, "2026-01-01", "2026-04-01").await;
+    let tiers = |id: &str, prorate: bool| {
+        let limits = ["200", "300"].map(amount).to_vec();
+        determinant(
+            id,
+            &["E2"],
+            Kind::Tier { channel: channel(ENERGY), limits, period: TierPeriod::Year(1, 1), prorate },
+        )
+    };
+    let determinants = vec![tiers("whole", false), tiers("eleven_months", true)];
+    bill(&lake, &Rules { determinants, ..Rules::default() }, "2026-01-01", "2026-04-01").await;
+
+    let used = |from: &str, to: &str| {
+        format!(
+            "(SELECT sum(value) FROM usage_spans WHERE usage_point_id = 'E2' AND level = 'day' AND channel = '{ENERGY}' \
+             AND civil_day(start, 'Europe/Madrid') >= DATE '{from}' AND civil_day(start, 'Europe/Madrid') < DATE '{to}')"
+        )
+    };
+    let (february, before, march) =
+        (used("2026-02-01", "2026-03-01"), used("2026-02-11", "2026-03-01"), used("2026-03-01", "2026-04-01"));
+    // In its first cycle nothing is used before; in March the second tier begins where its own days have filled the first.
+    for (id, month, first, second, before, total) in [
+        ("whole", "2026-02", "200", "300", "0", &february),
+        ("whole", "2026-03", "200", "300", &before, &march),
+        ("eleven_months", "2026-03", "183.333333", "275", &before, &march),
+    ] {
+        let parts = format!(
+            "SELECT CAST({first} - {before} AS DECIMAL(18,6)), \
+             CAST(least({second} - {first}, {total} + {before} - {first}) AS DECIMAL(18,6)), \
+             CAST(greatest(0, {total} + {before} - {second}) AS DECIMAL(18,6))"
+        );
+        let found = format!(
+            "SELECT max(value) FILTER (WHERE part = 't1'), max(value) FILTER (WHERE part = 't2'), \
+             max(value) FILTER (WHERE part = 't3') FROM billing_determinants WHERE determinant = '{id}' AND month = '{month}'"
+        );
+        assert_same(&lake, &found, &parts, 1).await;
+    }
+    // The customer before has a year of its own.
+    let january =
+        "SELECT part, value FROM billing_determinants WHERE month = '2026-01' AND part = 't1' ORDER BY determinant";
+    assert_eq!(rows(&lake, january).await, ["t1,200.000000", "t1,200.000000"]);
 }
 
 #[tokio::test]

@@ -235,8 +235,8 @@ fn tier(
     let (cycle, zone) = (&point.cycle, &point.usage_point.zone);
     let begins = year_start(cycle.start_day, (month, day));
     let next = begins.plus_months(12);
-    let moved_in = prorate.then(|| point.installed.moved_in(point.usage_point)).flatten();
-    let limits_of = |year: CivilDay| prorated(limits, year, moved_in, Rounding::default());
+    let moved_in = point.installed.moved_in(point.usage_point, cycle.end_day);
+    let limits_of = |year: CivilDay| prorated(limits, year, moved_in.filter(|_| prorate), Rounding::default());
     // Days in a range, and whether all of them are known.
     let between = |first: CivilDay, end: CivilDay| -> (Option<Amount>, bool) {
         let (first, end) = (zone.start_of_day(first), zone.start_of_day(end));
@@ -245,7 +245,8 @@ fn tier(
         let values: Vec<Option<Amount>> = inside.map(|(_, _, value)| *value).collect();
         (Amount::sum(values.iter().copied().flatten()), values.iter().all(Option::is_some))
     };
-    let (before, known) = between(begins, cycle.start_day);
+    // What another customer used before fills up nobody's tiers.
+    let (before, known) = between(moved_in.map_or(begins, |day| begins.max(day)), cycle.start_day);
     if !known {
         total.notes.push(Note::new("missing", true, "not all days of the year before the cycle are known"));
     }

@@ -55,11 +55,13 @@ impl<'a> Installed<'a> {
         restored
     }
 
-    /// The day on which the first meter was installed, where every meter's is known.
-    pub(super) fn moved_in(&self, point: &UsagePoint) -> Option<CivilDay> {
+    /// The day on which the customer of a cycle that ends then moved in: that of the first meter or of another customer, whichever
+    /// came later. `None` where neither is known. Who came after the cycle says nothing of it.
+    pub(super) fn moved_in(&self, point: &UsagePoint, cycle_end: CivilDay) -> Option<CivilDay> {
         let counted = self.at(&point.id).iter().filter(|installation| !installation.is_check);
-        let first = counted.map(|installation| installation.installed_at).min()??;
-        Some(point.zone.day_of(first))
+        let first = counted.map(|installation| installation.installed_at).min().flatten();
+        let customer = point.customer_since.filter(|since| *since < point.zone.start_of_day(cycle_end));
+        first.max(customer).map(|instant| point.zone.day_of(instant))
     }
 }
 
