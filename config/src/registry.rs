@@ -53,7 +53,7 @@
 //! | `channel` * | register or interval channel such as `energy_import_kwh`; it states the unit of the columns below |
 //! | `multiplier` | reading to use, such as the transformer ratio; default: 1 |
 //! | `digits` | digits before the decimal point: the register wraps at 10^digits units; default: it does not wrap |
-//! | `resolution` | the smallest step of the register as read; default: 0.001 |
+//! | `resolution` | the smallest step of the register as read; a reading with more decimals is set aside (V15); default: 0.001 |
 //! | `interval_s` | seconds between readings when nothing is missing; default: 900 electricity, 3600 water |
 //! | `capacity_per_hour` | the most that can flow in an hour, after the multiplier (kW, m³/h); default: no check |
 //! | `start_register`, `end_register` | as read at installation and removal; default: unknown |

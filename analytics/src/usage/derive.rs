@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use meterlake_model::{ChannelKind, Commodity, Timestamp};
 
 use super::anchor::{self, Border, Start};
+use super::aside::set_aside;
 use super::finding::{Finding, Rule, Severity};
 use super::fold;
 use super::history::{DayNumber, History, Lore, number_of};
 use super::interval;
 use super::line::{self, Ends};
-use super::register::{Point, PointKind, Register, scale};
+use super::register::{Point, PointKind, Register, range, scale};
 use super::sink::Sink;
 use super::twin::Twin;
 use super::walk::{Walked, walk};
@@ -138,7 +139,7 @@ fn register_of(point: &PointInput<'_>, at: usize, of: &InstallationReadings<'_>,
         installation: at,
         resolution,
         jitter: resolution.saturating_mul(rules.jitter_steps),
-        wrap: channel.digits.and_then(|digits| 10_i64.checked_pow(u32::from(digits) + 6)),
+        wrap: range(channel),
         multiplier: channel.multiplier_micros,
         capacity: channel.capacity_per_hour.map(|capacity| capacity.micros()),
         capacity_percent: rules.capacity_percent,
@@ -161,6 +162,7 @@ fn registers(sink: &mut Sink<'_>, usage: &mut PointUsage) {
     for at in begin..point.installations.len() {
         let register = register_of(point, at, &point.installations[at], sink.rules);
         let mut readings = rows(point, &point.installations[at]);
+        take_aside(sink, usage, at, &mut readings);
         add_ends(&mut readings, &point.installations[at]);
         let seed = point.anchor.filter(|_| at == begin);
         if let Some(anchor) = seed {
@@ -187,6 +189,15 @@ fn registers(sink: &mut Sink<'_>, usage: &mut PointUsage) {
         sink.findings.append(&mut walked.findings);
         installation(sink, at, &register, &walked);
     }
+}
+
+/// Leaves what is set aside out of what is walked.
+pub(super) fn take_aside(sink: &mut Sink<'_>, usage: &mut PointUsage, at: usize, readings: &mut Vec<Reading>) {
+    let before = readings.len();
+    sink.findings.append(&mut set_aside(readings, sink.input.installations[at].channel, at));
+    let aside = u64::try_from(before - readings.len()).unwrap_or(0);
+    usage.counts.readings += aside;
+    usage.counts.foreign += aside;
 }
 
 /// What is known at a border: the anchor is that of the last installation that has one.

@@ -22,7 +22,7 @@ pub enum Rule {
     V13,
     /// More than the connection can carry.
     V14,
-    /// More digits than the register has.
+    /// More digits or decimals than the register has.
     V15,
     /// Parts and whole do not close.
     V16,

@@ -9,6 +9,7 @@
 //! Left out here: reading tables (the jobs do), high/low, spike and other checks over finished spans, and tariffs.
 
 mod anchor;
+mod aside;
 mod derive;
 mod finding;
 mod fold;

@@ -1,5 +1,6 @@
 //! The register of an installation's channel in integers: its limits, its points, and its multiplier.
 
+use meterlake_model::registry::InstallationChannel;
 use meterlake_model::{Amount, Timestamp};
 
 /// What the walk has to know of an installation's channel, in integers: registers in millionths as read.
@@ -91,6 +92,11 @@ pub(super) fn average(line: &[Point], over: i64) -> Option<(i64, i64)> {
         time => (first, time),
     };
     (time >= 3_600_000_000).then_some((last.register - first.register, time))
+}
+
+/// 10^digits, where a register wraps, in millionths.
+pub(super) fn range(channel: &InstallationChannel) -> Option<i64> {
+    channel.digits.and_then(|digits| 10_i64.checked_pow(u32::from(digits) + 6))
 }
 
 /// `register × multiplier`, rounded half to even where digits beyond the sixth decimal would be lost.

@@ -6,6 +6,7 @@
 
 use meterlake_model::{Amount, ChannelKind, Quality, Timestamp};
 
+use super::aside::set_aside;
 use super::derive::rows;
 use super::reconcile::tolerance;
 use super::register::{Register, scale};
@@ -22,7 +23,8 @@ pub(super) struct Twin {
 impl Twin {
     /// The twin of a usage point's channel; `register` is what its installation's channel says.
     pub(super) fn new(point: &PointInput<'_>, of: &InstallationReadings<'_>, register: Register) -> Self {
-        let all = rows(point, of);
+        let mut all = rows(point, of);
+        set_aside(&mut all, of.channel, 0);
         let alike = all.chunk_by(|a, b| a.ts == b.ts).filter(|same| same.iter().all(|row| row.value == same[0].value));
         let rows = alike.map(|same| (same[0].ts, same[0].value.micros())).collect();
         Self { register, kind: of.channel.channel.kind(), rows }

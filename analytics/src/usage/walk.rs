@@ -71,7 +71,8 @@ struct Walk<'a> {
     broke: Option<Break>,
 }
 
-/// Walks the readings of one installation, in canonical order: all of them, or those behind an anchor.
+/// Walks the readings of one installation that the register can show, in canonical order: all of them, or those behind an
+/// anchor.
 pub(super) fn walk(register: &Register, rows: &[Reading], seed: Option<Anchor>) -> Walked {
     let mut walk = Walk { register, rows, out: Walked::default(), offset: 0, last: None, broke: None };
     walk.out.points.reserve(rows.len());
@@ -98,14 +99,7 @@ impl Walk<'_> {
             }
             let row = if end == i + 1 { rows[i] } else { self.choose(i, end) };
             i = end;
-            let value = row.value.micros();
-            if value < 0 || self.register.wrap.is_some_and(|range| value >= range) {
-                self.out.counts.foreign += 1;
-                let text = format!("reading {} has more digits than the register", row.value);
-                self.find(Rule::V15, Severity::Issue, (ts, ts), (value, self.register.wrap), text);
-                continue;
-            }
-            if !self.step(ts, value, i) {
+            if !self.step(ts, row.value.micros(), i) {
                 break;
             }
         }

@@ -1,6 +1,9 @@
 //! Usage spans out of the lake: parts add up, exchanges join, every point is there once.
 
-use crate::fixture::lake_with_usage;
+use meterlake_analytics::Job;
+use meterlake_model::{Amount, ReadingBatch};
+
+use crate::fixture::{QUARTER_S, TestLake, at, lake_with_usage, push, register, registry};
 
 #[tokio::test]
 async fn rule_8_slots_add_up_to_days_and_days_to_the_register() {
@@ -49,4 +52,33 @@ async fn a_point_whose_meter_was_exchanged_is_derived_once_over_both_meters() {
         )
         .await;
     assert_eq!(doubled, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn v15_a_reading_with_more_digits_or_decimals_than_the_meter_has_is_a_finding_and_no_use() {
+    let mut registry = registry();
+    registry.installations[0].channels[0].digits = Some(4);
+    registry.installations[1].channels[0].resolution = Amount::parse("0.1").unwrap();
+    let mut lake = TestLake::new(&registry).await;
+    let (from, to) = (at("2026-02-01T00:00:00Z"), at("2026-02-03T00:00:00Z"));
+    let mut batch = ReadingBatch::default();
+    for meter in ["e1", "e2"] {
+        register(&mut batch, (meter, "energy_import_kwh"), (from, to, QUARTER_S), 1_000_000, |_| 100);
+    }
+    let between = from.plus_seconds(10 * QUARTER_S + 60);
+    push(&mut batch, "e1", between, &[("energy_import_kwh", 10_001_000)]);
+    push(&mut batch, "e2", between, &[("energy_import_kwh", 1_001_050)]);
+    lake.commit(batch).await;
+    lake.run(Job::Usage, "2026-02-01", "2026-02-03").await;
+    let found = lake
+        .rows("SELECT usage_point_id, rule, severity, measured, \"limit\", meter_id FROM findings WHERE rule <> 'V09' ORDER BY 1")
+        .await;
+    assert_eq!(found, ["E1,V15,issue,10001.000000,10000.000000,e1", "E2,V15,issue,1001.050000,0.100000,e2"]);
+    let used = lake
+        .rows(
+            "SELECT usage_point_id, sum(value), min(quality), max(quality) FROM usage_spans
+             WHERE level = 'slot' AND usage_point_id IN ('E1', 'E2') GROUP BY 1 ORDER BY 1",
+        )
+        .await;
+    assert_eq!(used, ["E1,19.200000,valid,valid", "E2,19.200000,valid,valid"]);
 }

@@ -27,7 +27,7 @@ const ROWS: [Row; 16] = {
         ("V12_wrap", "a register that wrapped, or seems to have", Stop, Verify, Walk, &[]),
         ("V13_foreign", "a reading that leaves the register and comes back to it", Information, Keep, Walk, &[]),
         ("V14_capacity", "more than the connection can carry", Stop, Hold, Walk, &[]),
-        ("V15_digits", "more digits than the register has", Stop, Hold, Walk, &[]),
+        ("V15_digits", "more digits or decimals than the register has", Stop, Hold, Walk, &[]),
         ("V16_closure", "parts that do not add up to their whole", Stop, Hold, Walk, &[]),
         (
             "V21_spike",

@@ -247,6 +247,54 @@ fn b07_the_hole_before_the_first_read_is_seen() {
     assert_eq!((first.start, first.end, first.value), (at("2026-03-01 10:00"), at("2026-03-01 13:00"), None));
 }
 
+#[test]
+fn what_the_register_cannot_show_is_set_aside_and_told_of() {
+    // Digits, resolution, the readings of the hours, which of them are set aside, and the use of the rest.
+    type Row = (Option<u8>, &'static str, &'static [&'static str], &'static [usize], &'static str);
+    let cases: [Row; 9] = [
+        (Some(5), "0.001", &["99990", "100000", "99995"], &[1], "5"),
+        (Some(5), "0.001", &["99990", "99999.999"], &[], "9.999"),
+        (Some(5), "0.001", &["100000", "10", "12"], &[0], "2"),
+        // Behind a wrap it does not pass for the old register that goes on.
+        (Some(5), "0.001", &["99990", "5", "100020", "10", "20"], &[2], "30"),
+        (None, "0.001", &["99990", "100000", "100005"], &[], "15"),
+        (None, "0.001", &["10", "-5", "12"], &[1], "2"),
+        (None, "0.1", &["10.1", "10.25", "10.4"], &[1], "0.3"),
+        (None, "0.05", &["10.1", "10.25", "10.301", "10.4"], &[2], "0.3"),
+        (None, "10", &["10", "20.5", "30"], &[1], "20"),
+    ];
+    for (digits, resolution, values, aside, used) in cases {
+        let hour = |n: usize| format!("2026-03-01 {n:02}:00");
+        let texts: Vec<(String, &str)> = values.iter().enumerate().map(|(n, v)| (hour(n), *v)).collect();
+        let reads: Vec<(&str, &str)> = texts.iter().map(|(ts, value)| (ts.as_str(), *value)).collect();
+        let usage = Case::electricity().meter(&reads).with(|_, c| {
+            (c.digits, c.resolution) = (digits, amount(resolution));
+        });
+        let usage = usage.run();
+        let found: Vec<_> =
+            usage.findings.iter().filter(|f| f.rule == Rule::V15).map(|f| (f.start, f.measured)).collect();
+        let expected: Vec<_> = aside.iter().map(|n| (at(&hour(*n)), Some(amount(values[*n])))).collect();
+        assert_eq!(found, expected, "{values:?}");
+        assert_eq!(total(&usage), amount(used), "{values:?}");
+        let (given, foreign) = (u64::try_from(values.len()).unwrap(), u64::try_from(aside.len()).unwrap());
+        assert_eq!((usage.counts.readings, usage.counts.foreign), (given, foreign), "{values:?}");
+        check_closure(&usage);
+    }
+}
+
+#[test]
+fn of_two_values_of_one_time_the_one_that_the_register_can_show_stands() {
+    // The other came later and keeps the order as well.
+    let usage = Case::electricity()
+        .meter(&[("2026-03-01 00:00", "99990"), ("2026-03-01 02:00", "99994")])
+        .readings([reading(at("2026-03-01 01:00"), "99993", 3), reading(at("2026-03-01 01:00"), "199993", 9)])
+        .with(|_, c| c.digits = Some(5))
+        .run();
+    assert_eq!(values(&usage), amounts(&["3", "1"]));
+    assert_eq!(rules(&usage), [Rule::V15]);
+    assert_eq!(usage.findings[0].evidence, "reading 199993 has more digits than the register");
+}
+
 fn even_hours(from: &str, hours: usize) -> Case {
     Case::electricity().meter(&[]).readings(hourly(at(from), "1000", &vec!["2.0"; hours]))
 }
