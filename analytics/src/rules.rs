@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use meterlake_model::CivilDay;
 use meterlake_model::calendar::Calendars;
-use meterlake_model::check::{Catalogue, Operator, Source};
+use meterlake_model::check::Catalogue;
 use meterlake_model::determinant::Determinant;
 use sha2::{Digest, Sha256};
 
@@ -17,7 +17,7 @@ use crate::ledger::Materiality;
 use crate::profiles::ProfileRules;
 use crate::runs::{CycleCalendar, GateRules};
 use crate::usage::storm::StormRules;
-use crate::usage::{LoadProfile, Temperatures, UsageRules};
+use crate::usage::{LoadProfile, Rule, Temperatures, UsageRules};
 
 /// What fills go by beside readings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -67,10 +67,7 @@ impl Rules {
     /// Hash of all rules that values and bills follow from, as 16 hex digits: two runs with the same hash went by the same
     /// rules. Of checks, which change no value, only the policy of the walk's own rules is among them.
     pub fn hash(&self) -> String {
-        let is_walk = |id: &str| {
-            self.checks.get(id).is_some_and(|check| matches!(check.source, Source::Operator(Operator::Walk)))
-        };
-        let settings = self.checks.settings.iter().filter(|setting| is_walk(&setting.check)).cloned().collect();
+        let settings = self.checks.settings.iter().filter(|setting| Rule::answers(&setting.check)).cloned().collect();
         let rules = Self { checks: Catalogue { settings, ..Catalogue::default() }, ..self.clone() };
         // The derived text names every field with its value, in a fixed order.
         hex(&Sha256::digest(format!("{rules:?}"))[..8])

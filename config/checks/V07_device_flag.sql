@@ -1,5 +1,5 @@
 -- check: V07_device_flag
--- about: what a meter reports about itself: faults, tampering, a clock that was set
+-- about: what a meter reports about itself: faults, tampering, a clock that was set; readings that it marks are set aside
 -- severity: issue
 -- on_fail: keep
 SELECT DISTINCT c.usage_point_id, '' AS channel, e.meter_id, e.ts AS start, e.ts AS "end",

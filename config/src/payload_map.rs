@@ -15,7 +15,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use meterlake_model::{Channel, Commodity, EventKind, Timestamp, Zone};
+use meterlake_model::{Channel, Commodity, EventKind, ReadingFlags, Timestamp, Zone};
 
 use crate::problem::Problem;
 
@@ -59,9 +59,9 @@ pub struct PayloadMap {
     pub fields: Vec<Field>,
     /// Besides `fields`, every column is read under its own name and unit.
     pub by_name: bool,
-    /// Status fields that become events.
+    /// Status fields that become events or marks.
     pub events: Vec<EventRule>,
-    /// A list of event names.
+    /// A list of names of events and marks.
     pub event_list: Option<ValuePath>,
     /// What the sender is told once the message is durable.
     pub receipt: Option<ReceiptRule>,
@@ -228,15 +228,31 @@ pub struct UnitRule {
     pub required: bool,
 }
 
-/// A status field that becomes events.
+/// A status field that becomes events, or marks of the reading.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventRule {
     /// Where the status stands: the first of these that is there.
     pub paths: Vec<ValuePath>,
-    /// When it is which event.
-    pub tests: Vec<(EventTest, EventKind)>,
+    /// When it says what.
+    pub tests: Vec<(EventTest, Said)>,
     /// All must hold, or what stands there is another thing.
     pub when: Vec<Condition>,
+}
+
+/// What a status says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Said {
+    /// Something happened.
+    Event(EventKind),
+    /// The meter does not vouch for the reading.
+    Mark(ReadingFlags),
+}
+
+impl Said {
+    /// The kind of an event, such as `leak`, or a mark, such as `test_mode`.
+    pub fn parse(text: &str) -> Option<Self> {
+        EventKind::parse(text).map(Self::Event).or_else(|| ReadingFlags::of_meter(text).map(Self::Mark))
+    }
 }
 
 /// When a status is an event.

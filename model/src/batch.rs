@@ -30,8 +30,18 @@ impl ReadingFlags {
     /// History was decoded again: this row begins what stands of its meter and time, in the stead of all that was stored
     /// before. See [`crate::revision`].
     pub const RE_DECODED: Self = Self(1 << 6);
+    /// The meter says that the value is more than it can count.
+    pub const OVERFLOW: Self = Self(1 << 7);
+    /// The meter says that it is being tested.
+    pub const TEST_MODE: Self = Self(1 << 8);
+    /// The meter says that its memory, or what it measures with, is at fault.
+    pub const MEMORY_FAULT: Self = Self(1 << 9);
+    /// The meter says that its clock is not set.
+    pub const CLOCK_INVALID: Self = Self(1 << 10);
+    /// Marks of the meter itself: a value that bears one is no use and no boundary.
+    pub const UNTRUSTED: Self = Self::OVERFLOW.with(Self::TEST_MODE).with(Self::MEMORY_FAULT).with(Self::CLOCK_INVALID);
 
-    const NAMES: [(Self, &'static str); 7] = [
+    const NAMES: [(Self, &'static str); 11] = [
         (Self::CLOCK_SUSPECT, "clock_suspect"),
         (Self::CONFLICT, "conflict"),
         (Self::AMBIGUOUS_LOCAL_TIME, "ambiguous_local_time"),
@@ -39,6 +49,10 @@ impl ReadingFlags {
         (Self::UNKNOWN_METER, "unknown_meter"),
         (Self::COLLECTOR_TIME, "collector_time"),
         (Self::RE_DECODED, "re_decoded"),
+        (Self::OVERFLOW, "overflow"),
+        (Self::TEST_MODE, "test_mode"),
+        (Self::MEMORY_FAULT, "memory_fault"),
+        (Self::CLOCK_INVALID, "clock_invalid"),
     ];
 
     /// Both sets together.
@@ -50,6 +64,23 @@ impl ReadingFlags {
     /// Whether all of `other` is in the set.
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// Whether any of `other` is in the set.
+    pub const fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// What is in both sets.
+    #[must_use]
+    pub const fn common(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// A mark of the meter itself, one of [`Self::UNTRUSTED`], by its name.
+    pub fn of_meter(name: &str) -> Option<Self> {
+        let named = Self::NAMES.into_iter().find(|(_, known)| *known == name).map(|(flag, _)| flag);
+        named.filter(|flag| flag.intersects(Self::UNTRUSTED))
     }
 
     /// As stored.

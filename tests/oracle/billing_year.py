@@ -37,6 +37,7 @@ from rules import Channel, Civil, History, Point, Walk
 YEAR_2000 = 946_684_800
 REGISTERS = {"energy_import_kwh": "electricity", "reactive_import_kvarh": "electricity", "volume_m3": "water"}
 STEP = Decimal("0.001")  # what a register column holds
+MARKS = {"overflow", "test_mode", "memory_fault", "clock_invalid"}  # the meter itself does not vouch for the reading
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -119,13 +120,13 @@ def time_of(text: str) -> int:
 
 
 def one_reading(reading: dict):
-    """Time and register values of one reading in the form of `meterlake-json`."""
+    """Time and register values of one reading in the form of `meterlake-json`; values that its meter marks are None."""
     if not isinstance(reading, dict) or not isinstance(reading.get("ts"), str):
         raise Refused
     at = time_of(reading["ts"])
     values = {}
     for name, value in reading.items():
-        if name == "ts" or value is None:
+        if name in ("ts", "events") or value is None:
             continue
         if isinstance(value, (bool, str)) or not isinstance(value, (int, Decimal)):
             raise Refused
@@ -136,7 +137,8 @@ def one_reading(reading: dict):
             values[name] = value
     if not values:
         raise Refused
-    return at, values
+    marked = MARKS.intersection(reading.get("events", []))
+    return at, dict.fromkeys(values) if marked else values
 
 
 def messages(path: pathlib.Path) -> tuple[dict[str, list[bytes]], int]:
@@ -280,7 +282,7 @@ DETERMINANTS = [
     "at_start", "at_end", "held", "notes",
 ]  # fmt: skip
 # What is found in registers; other checks may be added to the table.
-RULES = {"V04", "V05", "V09", "V11", "V12", "V13", "V14", "V15", "V16"}
+RULES = {"V04", "V05", "V07", "V09", "V11", "V12", "V13", "V14", "V15", "V16"}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -298,11 +300,13 @@ def expected(point: Point, channel: str):
     hung = sorted((c for c in point.channels if c.name == channel), key=lambda c: (c.installed or 0))
     for one in hung:
         readings = [
-            (at, one.units(value))
+            (at, value)
             for at, value in WORLD["readings"](one.meter)[0].get(channel, [])
             if (one.installed is None or at >= one.installed) and (one.removed is None or at < one.removed)
         ]
-        found = [("V15", at, at) for at, units in readings if units is None]
+        found = [("V07", at, at) for at, value in readings if value is None]
+        readings = [(at, one.units(value)) for at, value in readings if value is not None]
+        found += [("V15", at, at) for at, units in readings if units is None]
         readings = [(at, units) for at, units in readings if units is not None]
         if one.start is not None and one.installed is not None:
             readings.append((one.installed, one.units(one.start)))

@@ -6,6 +6,8 @@ Reads messages, `topic payload` a line, and writes as many with the same topics:
 
 - some electricity meters also send a reactive register, a share of the active one (the registry says the same);
 - some meters now and then send another meter's reading, or one with a bit flipped: it leaves and returns (V13);
+- some meters now and then mark a reading as one of a test or of a faulty memory, with a value that may be right (V07), or
+  send more digits than they have (V15);
 - some registers jump by more than the connection can carry, and stay there (V14);
 - some registers are set back without an exchange on file (V11).
 """
@@ -32,12 +34,23 @@ def shifted(letter: str, number: int, nth: int) -> int:
         return 60_000 if nth >= 1000 else 0
     if letter == "W" and number % 30 == 11:
         return -200_000 if nth >= 5000 else 0
+    if number % 10 == 3 and nth % 401 == 300:
+        return 100_000_000_000
+    if mark(number, nth) == b"test_mode":
+        return 7_000_000
     if number % 10 == 1:
         if nth % 197 == 150:
             return 5_000_000
         if nth % 331 == 300:
             return -3_000
     return 0
+
+
+def mark(number: int, nth: int) -> bytes | None:
+    """What a meter says of its nth reading."""
+    if number % 10 != 3:
+        return None
+    return b"test_mode" if nth % 211 == 100 else b"memory_fault" if nth % 307 == 200 else None
 
 
 def text(milli: int) -> bytes:
@@ -61,7 +74,8 @@ def main(sent: str, changed: str):
                 out = b'"%s":%s' % (name, text(milli))
                 if reactive is not None and name == b"energy_import_kwh":
                     out += b',"reactive_import_kvarh":%s' % text(milli * reactive.numerator // reactive.denominator)
-                return out
+                said = mark(number, seen[meter])
+                return out + b',"events":["%s"]' % said if said else out
 
             try:
                 json.loads(payload)

@@ -143,15 +143,9 @@ fn of_findings(input: &CycleInput<'_>, start: Timestamp, end: Timestamp) -> Vec<
         let touches =
             finding.start < end && (finding.end > start || finding.start == finding.end && finding.start >= start);
         let stops = finding.severity == Severity::Stop;
-        let (code, holds) = match finding.rule {
-            Rule::V11 => ("backward", stops),
-            Rule::V12 => ("wrap", stops),
-            // The register says so, but nobody can have used that much.
-            Rule::V14 if finding.severity >= Severity::Issue => ("capacity", true),
-            Rule::V15 => ("digits", stops),
-            Rule::V16 => ("closure", stops),
-            _ => continue,
-        };
+        // The register says so, but nobody can have used that much.
+        let beyond = finding.rule == Rule::V14 && finding.severity >= Severity::Issue;
+        let (code, holds) = (finding.rule.name(), stops || beyond);
         if touches && holds {
             let detail = finding.evidence.clone();
             reasons.push(Reason { code, holds, start: finding.start, end: finding.end, detail });

@@ -11,8 +11,7 @@ pub(crate) fn apply_policy(catalogue: &Catalogue, point: &UsagePoint, channel: &
         return;
     }
     for finding in findings {
-        let id = format!("{}_{}", finding.rule.as_str(), finding.rule.name());
-        let Some(check) = catalogue.get(&id) else { continue };
+        let Some(check) = catalogue.get(&finding.rule.id()) else { continue };
         let variants = catalogue.variants(check);
         let subject = Subject {
             commodity: Some(point.commodity.as_str()),

@@ -1,9 +1,10 @@
-//! What is set aside before anything else is decided: readings that the register cannot show.
+//! What is set aside before anything else is decided: readings that the register cannot show, and those that the meter itself
+//! does not vouch for.
 //!
 //! Nothing looks at them again, neither a choice between values of one time nor a look ahead.
 
 use meterlake_model::registry::InstallationChannel;
-use meterlake_model::{Amount, ChannelKind};
+use meterlake_model::{Amount, ChannelKind, ReadingFlags};
 
 use super::Reading;
 use super::finding::{Finding, Rule, Severity};
@@ -28,21 +29,25 @@ impl Shows {
 
     fn is_sound(&self, row: &Reading) -> bool {
         let value = row.value.micros();
-        !self.register
-            || value >= 0
-                && self.below.is_none_or(|below| value < below)
-                && self.step.is_none_or(|step| value % step == 0)
+        let shown = value >= 0
+            && self.below.is_none_or(|below| value < below)
+            && self.step.is_none_or(|step| value % step == 0);
+        (shown || !self.register) && !row.flags.intersects(ReadingFlags::UNTRUSTED)
     }
 
-    /// Why a reading is not sound, with what it was held against.
-    fn complaint(&self, row: &Reading) -> (Option<i64>, String) {
+    /// Why a reading is not sound: the rule, what it was held against, and in words.
+    fn complaint(&self, row: &Reading) -> (Rule, Option<i64>, String) {
         let value = row.value.micros();
+        if row.flags.intersects(ReadingFlags::UNTRUSTED) {
+            let marks: Vec<_> = row.flags.common(ReadingFlags::UNTRUSTED).names().collect();
+            return (Rule::V07, None, format!("the meter marks reading {} with {}", row.value, marks.join(", ")));
+        }
         match (self.below, self.step) {
-            _ if value < 0 => (Some(0), format!("reading {} is less than nothing", row.value)),
+            _ if value < 0 => (Rule::V15, Some(0), format!("reading {} is less than nothing", row.value)),
             (Some(below), _) if value >= below => {
-                (Some(below), format!("reading {} has more digits than the register", row.value))
+                (Rule::V15, Some(below), format!("reading {} has more digits than the register", row.value))
             }
-            (_, step) => (step, format!("reading {} has more decimals than the register", row.value)),
+            (_, step) => (Rule::V15, step, format!("reading {} has more decimals than the register", row.value)),
         }
     }
 }
@@ -56,7 +61,7 @@ fn step_of_decimals(resolution: i64) -> i64 {
     step
 }
 
-/// Takes the readings out that are none of the channel's, and tells of each.
+/// Takes the readings out that are not sound, and tells of each.
 pub(super) fn set_aside(rows: &mut Vec<Reading>, channel: &InstallationChannel, installation: usize) -> Vec<Finding> {
     let shows = Shows::new(channel);
     let mut findings: Vec<Finding> = Vec::new();
@@ -67,9 +72,9 @@ pub(super) fn set_aside(rows: &mut Vec<Reading>, channel: &InstallationChannel, 
         if shows.is_sound(row) {
             return true;
         }
-        let (limit, evidence) = shows.complaint(row);
+        let (rule, limit, evidence) = shows.complaint(row);
         let finding = Finding {
-            rule: Rule::V15,
+            rule,
             severity: Severity::Issue,
             start: row.ts,
             end: row.ts,

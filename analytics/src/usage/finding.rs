@@ -12,6 +12,8 @@ pub enum Rule {
     V04,
     /// Two values for the same meter, channel and time.
     V05,
+    /// A reading that the meter itself marks as not to be trusted.
+    V07,
     /// Missing slots or a missing boundary.
     V09,
     /// The register fell, and neither wrap nor order explains it.
@@ -29,9 +31,10 @@ pub enum Rule {
 }
 
 impl Rule {
-    const ALL: [(Self, &'static str, &'static str); 9] = [
+    const ALL: [(Self, &'static str, &'static str); 10] = [
         (Self::V04, "V04", "interval_length"),
         (Self::V05, "V05", "conflict"),
+        (Self::V07, "V07", "device_flag"),
         (Self::V09, "V09", "gap"),
         (Self::V11, "V11", "backward"),
         (Self::V12, "V12", "wrap"),
@@ -49,6 +52,16 @@ impl Rule {
     /// The name for people, such as `backward`.
     pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|(rule, ..)| *rule == self).map_or("", |(.., name)| name)
+    }
+
+    /// Number and name, as checks are called: `V11_backward`.
+    pub fn id(self) -> String {
+        format!("{}_{}", self.as_str(), self.name())
+    }
+
+    /// Whether a check of this id is answered by the walk, alone or with others.
+    pub fn answers(id: &str) -> bool {
+        Self::ALL.iter().any(|(rule, ..)| rule.id() == id)
     }
 
     /// Reads [`Self::as_str`] back.
@@ -74,8 +87,8 @@ pub struct Finding {
     pub start: Timestamp,
     /// The instant after the last; equal to the start for a single reading.
     pub end: Timestamp,
-    /// What was measured: a register step in the channel's unit as read, a use after the multiplier (V14, V16), or
-    /// seconds (V09).
+    /// What was measured: a reading (V07, V15) or a register step in the channel's unit as read, a use after the multiplier
+    /// (V14, V16), or seconds (V09).
     pub measured: Option<Amount>,
     /// What it was held against, in the same unit.
     pub limit: Option<Amount>,

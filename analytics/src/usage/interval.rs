@@ -6,7 +6,7 @@ use std::sync::Arc;
 use meterlake_model::{Amount, Method, Quality, Timestamp};
 
 use super::anchor::{self, Anchor, Border, Start};
-use super::derive::{nothing, rows};
+use super::derive::{nothing, rows, take_aside};
 use super::finding::{Finding, Rule, Severity};
 use super::grid::Grid;
 use super::history::{DayNumber, Used};
@@ -42,6 +42,7 @@ pub(super) fn derive(sink: &mut Sink<'_>, usage: &mut PointUsage) {
     for at in begin_at..sink.input.installations.len() {
         let of = sink.input.installations[at];
         let mut readings = rows(sink.input, &of);
+        take_aside(sink, usage, at, &mut readings);
         let seed = sink.input.anchor.filter(|_| at == begin_at);
         if let Some(anchor) = seed {
             let behind = readings.partition_point(|row| row.ts <= anchor.ts);

@@ -1,9 +1,9 @@
 //! Usage spans out of the lake: parts add up, exchanges join, every point is there once.
 
 use meterlake_analytics::Job;
-use meterlake_model::{Amount, ReadingBatch};
+use meterlake_model::{Amount, MeterId, ReadingBatch, ReadingFlags, RowHeader};
 
-use crate::fixture::{QUARTER_S, TestLake, at, lake_with_usage, push, register, registry};
+use crate::fixture::{QUARTER_S, TestLake, at, channel, lake_with_usage, push, register, registry};
 
 #[tokio::test]
 async fn rule_8_slots_add_up_to_days_and_days_to_the_register() {
@@ -81,4 +81,38 @@ async fn v15_a_reading_with_more_digits_or_decimals_than_the_meter_has_is_a_find
         )
         .await;
     assert_eq!(used, ["E1,19.200000,valid,valid", "E2,19.200000,valid,valid"]);
+}
+
+#[tokio::test]
+async fn v07_a_bill_does_not_end_at_a_reading_that_its_meter_marks() {
+    let mut lake = TestLake::new(&registry()).await;
+    let (from, to) = (at("2026-01-31T00:00:00Z"), at("2026-03-02T00:00:00Z"));
+    let midnight = at("2026-02-28T23:00:00Z");
+    let mut batch = ReadingBatch::default();
+    let (before, behind) = (midnight.plus_seconds(-QUARTER_S), midnight.plus_seconds(QUARTER_S));
+    register(&mut batch, ("e1", "energy_import_kwh"), (from, before, QUARTER_S), 1_000_000, |_| 100);
+    register(&mut batch, ("e1", "energy_import_kwh"), (behind, to, QUARTER_S), 1_278_100, |_| 100);
+    let header = RowHeader {
+        meter_id: MeterId::new("e1").unwrap(),
+        ts: midnight,
+        received_at_s: midnight.unix_seconds() + 5,
+        source: "test".into(),
+        profile: "test@1".into(),
+        flags: ReadingFlags::TEST_MODE,
+    };
+    let energy = channel("energy_import_kwh");
+    batch.rows_mut(energy.commodity()).push(header, &[(energy, 1_278_090)]);
+    lake.commit(batch).await;
+    lake.run(Job::Usage, "2026-01-31", "2026-03-02").await;
+    lake.run(Job::Billing, "2026-02-01", "2026-03-01").await;
+    let found =
+        lake.rows("SELECT rule, start, evidence FROM findings WHERE usage_point_id = 'E1' AND rule = 'V07'").await;
+    assert_eq!(found, ["V07,2026-02-28T23:00:00Z,the meter marks reading 1278.090000 with test_mode"]);
+    let bill = lake
+        .rows(
+            "SELECT start_register, start_quality, end_register, end_quality, use_amount FROM billing_reads
+             WHERE usage_point_id = 'E1' AND first_day = DATE '2026-02-01'",
+        )
+        .await;
+    assert_eq!(bill, ["1009.200000,valid,1278.000000,derived,268.800000"]);
 }

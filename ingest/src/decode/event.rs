@@ -1,9 +1,11 @@
-//! Status words, bits and flags as events.
+//! Status words, bits and flags as events, and as marks of their reading.
 
 use std::sync::Arc;
 
-use meterlake_config::payload_map::{EventTest, PayloadMap};
-use meterlake_model::{DeadReason, EventKind, MeterEvent, MeterId, RawMessage, Timestamp, parse_scaled_rounding};
+use meterlake_config::payload_map::{EventTest, PayloadMap, Said};
+use meterlake_model::{
+    DeadReason, EventKind, MeterEvent, MeterId, RawMessage, ReadingFlags, Timestamp, parse_scaled_rounding,
+};
 
 use super::Refusal;
 use super::document::{Kind, Value};
@@ -25,33 +27,41 @@ pub(super) struct Events<'e> {
 }
 
 impl Events<'_> {
-    /// Adds what the map finds in a reading.
-    pub(super) fn read(&mut self, map: &PayloadMap, places: &Places<'_>) -> Result<(), Refusal> {
+    /// Adds what the map finds in a reading, and gives its marks.
+    pub(super) fn read(&mut self, map: &PayloadMap, places: &Places<'_>) -> Result<ReadingFlags, Refusal> {
+        let mut marks = ReadingFlags::NONE;
         for rule in &map.events {
             if !rule.when.is_empty() && !places.meet_all(&rule.when)? {
                 continue;
             }
             let Some(value) = places.find_first(&rule.paths)? else { continue };
-            for (test, kind) in &rule.tests {
+            for (test, said) in &rule.tests {
                 if is_event(test, value)? {
-                    self.add(*kind, &value.unescaped());
+                    match *said {
+                        Said::Event(kind) => self.add(kind, &value.unescaped()),
+                        Said::Mark(mark) => marks = marks.with(mark),
+                    }
                 }
             }
         }
         let Some(list) = map.event_list.as_ref().map(|path| places.find(path)).transpose()?.flatten() else {
-            return Ok(());
+            return Ok(marks);
         };
         if list.kind() != Kind::List {
             let detail = format!("the list of events is {}", list.described());
             return Err(Refusal::new(DeadReason::BadValue, detail));
         }
         for item in list.items() {
-            let kind = EventKind::parse(&item.unescaped()).ok_or_else(|| {
-                Refusal::new(DeadReason::BadValue, format!("the event is {}, which is none", item.described()))
-            })?;
-            self.add(kind, "");
+            match Said::parse(&item.unescaped()) {
+                Some(Said::Event(kind)) => self.add(kind, ""),
+                Some(Said::Mark(mark)) => marks = marks.with(mark),
+                None => {
+                    let detail = format!("the event is {}, which is none", item.described());
+                    return Err(Refusal::new(DeadReason::BadValue, detail));
+                }
+            }
         }
-        Ok(())
+        Ok(marks)
     }
 
     /// Adds one, unless the reading has it already: two words of a status may say the same.

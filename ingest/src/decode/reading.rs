@@ -182,12 +182,13 @@ impl<'a> Context<'a> {
         field::values(self.map, places, before.values, &mut last.columns, &mut gathered.values)?;
         let (meter_id, ts, message) = (&speaker.id, when.ts, self.message);
         let mut events = Events { meter_id, ts, message, events: &mut gathered.events, from: before.events };
-        events.read(self.map, places)?;
+        let marks = events.read(self.map, places)?;
         if let Some(path) = &self.map.meter.multiplier
             && let Some(stated) = places.find(path)?
         {
             multiplier::agreed(stated, speaker, when.ts)?;
         }
+        let when = When { flags: when.flags.with(marks), ..when };
         self.take(speaker, when, &before, gathered)
     }
 

@@ -292,7 +292,98 @@ fn of_two_values_of_one_time_the_one_that_the_register_can_show_stands() {
         .run();
     assert_eq!(values(&usage), amounts(&["3", "1"]));
     assert_eq!(rules(&usage), [Rule::V15]);
-    assert_eq!(usage.findings[0].evidence, "reading 199993 has more digits than the register");
+    assert_eq!(usage.findings[0].evidence, "reading 199993.000000 has more digits than the register");
+}
+
+fn marked(mark: ReadingFlags, row: Reading) -> Reading {
+    Reading { flags: row.flags.with(mark), ..row }
+}
+
+#[test]
+fn v07_a_reading_that_its_meter_marks_makes_no_slot() {
+    // What the collector remarks is no complaint of the meter.
+    let own = ReadingFlags::CLOCK_SUSPECT.with(ReadingFlags::CONFLICT).with(ReadingFlags::COLLECTOR_TIME);
+    for (mark, name) in [
+        (ReadingFlags::OVERFLOW, "overflow"),
+        (ReadingFlags::TEST_MODE, "test_mode"),
+        (ReadingFlags::MEMORY_FAULT, "memory_fault"),
+        (ReadingFlags::CLOCK_INVALID, "clock_invalid"),
+        (own, ""),
+    ] {
+        let ts = at("2026-03-01 02:00");
+        let usage = Case::electricity()
+            .meter(&[("2026-03-01 00:00", "100"), ("2026-03-01 01:00", "101"), ("2026-03-01 03:00", "105")])
+            .readings([marked(mark, reading(ts, "104", 0))])
+            .run();
+        let interval = Case::new(Commodity::Electricity, "energy_import_delta_kwh")
+            .meter(&[("2026-03-01 01:00", "1"), ("2026-03-01 03:00", "3")])
+            .readings([marked(mark, reading(ts, "7", 0))])
+            .run();
+        check_closure(&usage);
+        check_closure(&interval);
+        assert_eq!(total(&usage), amount("5"), "{name}");
+        if name.is_empty() {
+            assert_eq!((values(&usage), values(&interval)), (amounts(&["1", "3", "1"]), amounts(&["1", "7", "3"])));
+            continue;
+        }
+        assert_eq!(
+            (values(&usage), values(&interval)),
+            (amounts(&["1", "2", "2"]), amounts(&["1", "2", "3"])),
+            "{name}"
+        );
+        for (usage, quality, value) in [(&usage, Quality::EstimatedScaled, "104"), (&interval, Quality::Estimated, "7")]
+        {
+            assert_eq!(level(usage, Level::Slot)[1].quality, quality, "{name}");
+            let found: Vec<_> = usage.findings.iter().filter(|f| f.rule == Rule::V07).collect();
+            assert_eq!((found.len(), found[0].start, found[0].severity), (1, ts, Severity::Issue), "{name}");
+            assert_eq!(found[0].evidence, format!("the meter marks reading {} with {name}", amount(value)));
+        }
+    }
+}
+
+#[test]
+fn v07_a_marked_reading_is_no_boundary_and_one_beside_it_stands() {
+    let midnight = at("2026-04-01");
+    let test = |value| marked(ReadingFlags::TEST_MODE, reading(midnight, value, 9));
+    let reads = [("2026-03-31 23:00", "1000"), ("2026-04-01 01:00", "1002")];
+    let border = |case: Case| level(&case.run(), Level::Day)[0].end_register.unwrap();
+    let derived = border(Case::electricity().meter(&reads).readings([test("1001.9")]));
+    assert_eq!((derived.register, derived.quality), (amount("1001"), Quality::Derived));
+    let read = border(Case::electricity().meter(&reads).readings([reading(midnight, "1000.5", 3), test("1001.9")]));
+    assert_eq!((read.register, read.quality), (amount("1000.5"), Quality::Valid));
+}
+
+#[test]
+fn v04_an_interval_off_the_grid_is_no_slot_s_use() {
+    // Minutes behind the slot's end: a tenth of the interval is let pass.
+    for (minutes, on_grid) in [(0, true), (6, true), (-6, true), (7, false), (-7, false), (30, false)] {
+        let ts = at("2026-03-01 02:00").plus_seconds(60 * minutes);
+        let usage = Case::new(Commodity::Electricity, "energy_import_delta_kwh")
+            .meter(&[("2026-03-01 01:00", "1"), ("2026-03-01 03:00", "3")])
+            .readings([reading(ts, "7", 0)])
+            .run();
+        check_closure(&usage);
+        let slot = level(&usage, Level::Slot)[1];
+        if on_grid {
+            assert_eq!((slot.value, slot.quality, rules(&usage)), (Some(amount("7")), Quality::Valid, vec![]));
+            continue;
+        }
+        assert_eq!((slot.value, slot.quality), (Some(amount("2")), Quality::Estimated), "{minutes} minutes");
+        let off = usage.findings.iter().find(|f| f.rule == Rule::V04).unwrap();
+        assert_eq!(
+            (off.start, off.measured, off.severity),
+            (ts, Some(amount("7")), Severity::Issue),
+            "{minutes} minutes"
+        );
+        assert_eq!(rules(&usage).iter().filter(|rule| **rule == Rule::V09).count(), 1, "the slot is a gap");
+        assert_eq!(usage.counts.foreign, 1);
+    }
+    // A register may be read at any time: what lies off the grid is straight between its readings.
+    let usage = Case::electricity()
+        .meter(&[("2026-03-01 00:30", "10"), ("2026-03-01 01:30", "12"), ("2026-03-01 02:30", "16")])
+        .run();
+    assert_eq!(values(&usage), amounts(&["1", "3", "2"]));
+    assert_eq!(rules(&usage), []);
 }
 
 fn even_hours(from: &str, hours: usize) -> Case {

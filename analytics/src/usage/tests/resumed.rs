@@ -55,6 +55,8 @@ fn readings(start: Timestamp, steps: &[Step], interval: bool) -> Vec<Reading> {
             6 => rows.extend([row(value, at, 0), row(value + 55, at, 1)]),
             7 => rows.push(row(-5, at, 0)),
             8 if n % 3 == 0 => shift = 0,
+            9 => rows.push(Reading { flags: ReadingFlags::TEST_MODE, ..row(value + 2_000_000, at, 0) }),
+            10 => rows.push(Reading { flags: flags.with(ReadingFlags::OVERFLOW), ..row(value, at, 0) }),
             _ => rows.push(row(value, at, 0)),
         }
         ts = ts.plus_seconds(if interval { (minutes / 180).max(1) * 10_800 } else { minutes * 60 });

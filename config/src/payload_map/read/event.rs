@@ -1,8 +1,6 @@
-//! Status fields that become events.
+//! Status fields that become events, or marks of their reading.
 
-use meterlake_model::EventKind;
-
-use super::super::{EventRule, EventTest};
+use super::super::{EventRule, EventTest, Said};
 use super::{path_or_paths, when};
 use crate::document::Section;
 
@@ -46,8 +44,10 @@ pub(super) fn event(section: &mut Section<'_>) -> Option<EventRule> {
     (!tests.is_empty()).then_some(EventRule { paths, tests, when })
 }
 
-fn kind(text: &str) -> Result<EventKind, String> {
-    EventKind::parse(text).ok_or_else(|| format!("is \"{text}\"; it is no event such as \"leak\" or \"tamper\""))
+fn kind(text: &str) -> Result<Said, String> {
+    Said::parse(text).ok_or_else(|| {
+        format!("is \"{text}\"; it is no event such as \"leak\" or \"tamper\" and no mark such as \"test_mode\"")
+    })
 }
 
 fn one_word(text: &str) -> Result<String, String> {
@@ -67,7 +67,7 @@ fn table(
     section: &mut Section<'_>,
     key: &'static str,
     read: impl Fn(&str) -> Result<EventTest, String>,
-) -> Vec<(EventTest, EventKind)> {
+) -> Vec<(EventTest, Said)> {
     let mut tests = Vec::new();
     for (name, text) in section.texts_by_key(key).unwrap_or_default() {
         match (read(&name.value), kind(&text)) {

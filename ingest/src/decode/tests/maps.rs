@@ -288,6 +288,32 @@ fn tables_of_words_values_and_bits_become_events() {
 }
 
 #[test]
+fn what_a_meter_says_of_its_own_reading_marks_it() {
+    let maps = json(&format!(
+        "{ARRIVAL}[fields.volume_m3]\npath = \"v\"\n[event_list]\npath = \"events\"\n\
+         [[events]]\npath = \"code\"\nbits = {{ 0 = \"test_mode\", 1 = \"memory_fault\", 2 = \"leak\" }}\n\
+         [[events]]\npath = \"s\"\nwords = {{ CLOCK = \"clock_invalid\", FULL = \"overflow\" }}\n"
+    ));
+    for (payload, marks, events) in [
+        (r#"{"v":1,"code":0,"s":"OK"}"#, "", 0),
+        (r#"{"v":1,"code":1}"#, " !test_mode", 0),
+        (r#"{"v":1,"code":6}"#, " !memory_fault", 1),
+        (r#"{"v":1,"code":1,"s":"FULL CLOCK"}"#, " !overflow !test_mode !clock_invalid", 0),
+        (r#"{"v":1,"events":["overflow","tamper"]}"#, " !overflow", 1),
+    ] {
+        let batch = decoded(&maps, "t/w1", payload);
+        assert_eq!((batch.reading_count(), batch.events.len()), (1, events), "{payload}: {:?}", batch.dead_letters);
+        let row = &rows(&maps, "t/w1", payload)[0];
+        let found = row.split_once("volume_m3=1.000").unwrap().1;
+        assert_eq!(found, marks, "{payload}: {row}");
+    }
+    // What the collector itself remarks is none of a meter's to say.
+    for payload in [r#"{"v":1,"events":["conflict"]}"#, r#"{"v":1,"events":["re_decoded"]}"#] {
+        assert_eq!(decoded(&maps, "t/w1", payload).dead_letters[0].reason, DeadReason::BadValue, "{payload}");
+    }
+}
+
+#[test]
 fn what_the_map_knows_to_say_nothing_leaves_nothing() {
     let maps =
         json(&format!("{ARRIVAL}[[ignore]]\npath = \"type\"\nany = [\"ping\"]\n[fields.volume_m3]\npath = \"v\"\n"));
