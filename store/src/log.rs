@@ -1,14 +1,16 @@
 //! The Delta log of one table: its state in memory, brought up to date commit by commit, and the one way to commit.
 //!
-//! deltalake replays the log with its checkpoints when a table is opened. From there on commits are read as they
-//! appear, one small file each, and written by conditional put. A commit names itself, so that after any error the log
+//! A table is opened by its last checkpoint; where that is not to be had, deltalake replays the log. From there on commits are
+//! read as they appear, one small file each, and written by conditional put. A commit names itself, so that after any error the log
 //! tells whether it was written: nothing is ever written again blindly.
 //!
 //! | file | module |
 //! |---|---|
 //! | a commit, from what it is to do to its lines | `commit` |
-//! | what is read of the log | `replay` |
+//! | the last checkpoint, where a table is taken up | `checkpoint` |
+//! | what else is read of the log | `replay` |
 
+mod checkpoint;
 mod commit;
 mod replay;
 
@@ -21,6 +23,8 @@ use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
 use uuid::Uuid;
 
+use self::checkpoint::begin;
+pub(crate) use self::checkpoint::last_checkpoint;
 pub(crate) use self::commit::{AppStep, Change};
 use self::commit::{first_commit, is_commit};
 use self::replay::{commit_path, data_file, load, sort_by};
@@ -54,15 +58,32 @@ impl Log {
     /// Opens a table of the place.
     pub(crate) async fn open(place: &Place, guard: &Arc<Guard>, table: &str) -> Result<Self, StoreError> {
         let log_store = log_store(place, table)?;
-        let (state, metadata) = load(&log_store, table).await?;
-        Ok(Self {
-            store: log_store.object_store(None),
-            log_store,
-            guard: guard.clone(),
-            state,
-            metadata,
-            confirmed: -1,
-        })
+        if let Ok(Some(log)) = Self::open_at_checkpoint(&log_store, guard, table).await {
+            return Ok(log);
+        }
+        // Whatever stood in the way, the whole replay gets past it or tells of it.
+        let begun = load(&log_store, table).await?;
+        Ok(Self::new(log_store, guard.clone(), begun))
+    }
+
+    /// `None` when the log has a form that is not ours, or when a checkpoint came while it was read.
+    async fn open_at_checkpoint(
+        log_store: &LogStoreRef,
+        guard: &Arc<Guard>,
+        table: &str,
+    ) -> Result<Option<Self>, StoreError> {
+        let store = log_store.object_store(None);
+        let hint = last_checkpoint(&store, table).await?;
+        let Some(begun) = begin(&store, table, hint.as_ref()).await? else { return Ok(None) };
+        let mut log = Self::new(log_store.clone(), guard.clone(), begun);
+        log.refresh().await?;
+        // Only commits that a newer checkpoint covers are ever removed: without one, the first that is missing is the end.
+        let still = last_checkpoint(&store, table).await? == hint;
+        Ok(still.then_some(log))
+    }
+
+    fn new(log_store: LogStoreRef, guard: Arc<Guard>, (state, metadata): (TableSnapshot, Metadata)) -> Self {
+        Self { store: log_store.object_store(None), log_store, guard, state, metadata, confirmed: -1 }
     }
 
     /// Creates the table, unless another process does so at the same time, and opens it.

@@ -8,14 +8,13 @@ use deltalake_core::protocol::checkpoints::{cleanup_expired_logs_for, create_che
 use deltalake_core::table::state::DeltaTableState;
 use futures::{StreamExt, TryStreamExt};
 use meterlake_model::Timestamp;
+use object_store::ObjectStore;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt as _};
-use serde::Deserialize;
 
 use crate::error::StoreError;
 use crate::lake::{Lake, list_data};
 use crate::lease::Role;
-use crate::log::Log;
+use crate::log::{Log, last_checkpoint};
 
 /// A checkpoint is made after so many commits.
 const CHECKPOINT_COMMITS: i64 = 20;
@@ -25,11 +24,6 @@ const LOG_KEEP: Duration = Duration::from_secs(30 * 86_400);
 const FILE_KEEP: Duration = Duration::from_secs(7 * 86_400);
 /// Clocks may be set back by so much without harm.
 const CLOCK_SLACK_S: i64 = 3600;
-
-#[derive(Deserialize)]
-struct LastCheckpoint {
-    version: i64,
-}
 
 impl Lake {
     /// Writes a checkpoint of the log when many commits came since the last, and removes commits of more than 30 days
@@ -48,7 +42,7 @@ impl Lake {
     pub async fn checkpoint_as_of(&self, table: &str, now: Timestamp) -> Result<bool, StoreError> {
         let mut log = self.locked(table).await?;
         log.refresh().await?;
-        let mut covered = last_checkpoint(&log).await?;
+        let mut covered = last_checkpoint(log.store(), table).await?.map_or(-1, |hint| hint.version);
         let due = log.state().version - covered >= CHECKPOINT_COMMITS;
         let keep_from = now.plus_seconds(-seconds(LOG_KEEP)).micros();
         // Also where no checkpoint is due: a table that seldom changes must not keep what was taken out of it.
@@ -135,19 +129,6 @@ impl Lake {
 
 fn seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
-}
-
-/// The version of the last checkpoint; -1 before the first.
-async fn last_checkpoint(log: &Log) -> Result<i64, StoreError> {
-    let path = Path::from("_delta_log/_last_checkpoint");
-    let what = || format!("read {}/{path}", log.state().name);
-    let bytes = match log.store().get(&path).await {
-        Ok(found) => found.bytes().await.map_err(|source| StoreError::storage(what(), source))?,
-        Err(object_store::Error::NotFound { .. }) => return Ok(-1),
-        Err(source) => return Err(StoreError::storage(what(), source)),
-    };
-    // A damaged hint only costs a checkpoint more.
-    Ok(serde_json::from_slice::<LastCheckpoint>(&bytes).map_or(-1, |hint| hint.version))
 }
 
 /// Whether the log has commits that a checkpoint covers and that are old enough to go.

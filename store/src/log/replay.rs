@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use deltalake_core::kernel::EagerSnapshot;
 use deltalake_core::logstore::LogStoreRef;
 use futures::StreamExt;
@@ -17,6 +17,10 @@ use crate::error::StoreError;
 use crate::lease::Role;
 use crate::stats;
 use crate::table::{DataFile, JOURNAL_APP, SORT_BY_PROPERTY, TableSnapshot, maintenance_app};
+
+/// Versions of the protocol that this program has.
+pub(super) const READER: i32 = 1;
+pub(super) const WRITER: i32 = 2;
 
 /// Where a commit is, relative to its table.
 pub(crate) fn commit_path(version: i64) -> Path {
@@ -65,9 +69,10 @@ async fn load_version(
     };
     let protocol = snapshot.protocol();
     let (reader, writer) = (protocol.min_reader_version(), protocol.min_writer_version());
-    if reader > 1 || writer > 2 {
-        let reason =
-            format!("it asks for reader {reader} and writer {writer} of the protocol, this program has 1 and 2");
+    if reader > READER || writer > WRITER {
+        let reason = format!(
+            "it asks for reader {reader} and writer {writer} of the protocol, this program has {READER} and {WRITER}"
+        );
         return Err(StoreError::foreign(table, reason));
     }
     let version = i64::try_from(snapshot.version()).unwrap_or(i64::MAX);
@@ -76,15 +81,7 @@ async fn load_version(
 
     let metadata = serde_json::to_value(snapshot.metadata()).and_then(serde_json::from_value::<Metadata>);
     let metadata = metadata.map_err(|e| StoreError::foreign(table, format!("its metadata cannot be read: {e}")))?;
-    let mut state = TableSnapshot {
-        name: table.to_owned(),
-        schema: SchemaRef::new(snapshot.arrow_schema().as_ref().clone()),
-        partition_by: metadata.partition_columns.clone(),
-        sort_by: sort_by(metadata.configuration.get(SORT_BY_PROPERTY)),
-        version,
-        files: Vec::new(),
-        transactions: HashMap::new(),
-    };
+    let mut state = blank(table, snapshot.arrow_schema().as_ref().clone(), &metadata, version);
     let owners = Role::ALL.map(Role::app);
     for app in [JOURNAL_APP.to_owned(), REGISTRY_APP.to_owned(), maintenance_app(table)].into_iter().chain(owners) {
         if let Some(at) = snapshot.transaction_version(log_store.as_ref(), &app).await.map_err(delta)? {
@@ -108,6 +105,19 @@ async fn load_version(
     drop(views);
     state.files.sort_by(|a, b| a.path.cmp(&b.path));
     Ok((state, metadata))
+}
+
+/// A table of which no file is known yet.
+pub(super) fn blank(table: &str, schema: Schema, metadata: &Metadata, version: i64) -> TableSnapshot {
+    TableSnapshot {
+        name: table.to_owned(),
+        schema: SchemaRef::new(schema),
+        partition_by: metadata.partition_columns.clone(),
+        sort_by: sort_by(metadata.configuration.get(SORT_BY_PROPERTY)),
+        version,
+        files: Vec::new(),
+        transactions: HashMap::new(),
+    }
 }
 
 pub(super) fn sort_by(property: Option<&String>) -> Vec<String> {
