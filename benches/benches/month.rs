@@ -10,7 +10,7 @@ use anyhow::ensure;
 use meterlake_analytics::jobs::forget_usage;
 use meterlake_analytics::{Job, JobOptions, JobReport, run_job};
 use meterlake_benches::arguments::Arguments;
-use meterlake_benches::input::SEED;
+use meterlake_benches::input::{RECORD_ROWS, SEED};
 use meterlake_benches::lake::{Door, at_rest, files, folder, readings_table};
 use meterlake_benches::measure::{Stopwatch, Timing, forget_peak_memory, median, peak_memory};
 use meterlake_benches::peer::Peer;
@@ -21,8 +21,6 @@ use meterlake_store::{Committer, CompactOptions, Lake};
 
 /// On the disk of the build.
 const SCRATCH: &str = env!("CARGO_TARGET_TMPDIR");
-/// Readings of one journal record at most, as the collector gathers them.
-const RECORD_ROWS: usize = 16_384;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {

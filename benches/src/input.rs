@@ -14,7 +14,7 @@ use crate::arguments::Arguments;
 /// Everything that varies follows from it.
 pub const SEED: u64 = 1;
 /// Readings of one journal record at most, as the collector gathers them.
-const RECORD_ROWS: usize = 16_384;
+pub const RECORD_ROWS: usize = 16_384;
 /// The payload map that reads the simulated meters' messages.
 const MAP: &str = "meterlake-json";
 

@@ -15,6 +15,8 @@ use meterlake_device_sim::replay::{Dataset, Recording};
 use meterlake_model::{Channel, Commodity, MeterId, ReadingBatch, ReadingFlags, RowHeader, Timestamp, month_key};
 use meterlake_store::{TableSpec, schema};
 
+use crate::input::RECORD_ROWS;
+
 /// 2026-01-01T00:00:00Z, where SM-1 begins.
 const START_S: i64 = 1_767_225_600;
 /// A quarter of an hour.
@@ -22,8 +24,6 @@ const SLOT_S: i64 = 900;
 const SLOTS_A_DAY: i64 = 96;
 /// Meters of one transformer share their voltage but for a drop and noise.
 const METERS_A_TRANSFORMER: u64 = 50;
-/// Readings of one journal record at most, as the collector gathers them.
-const RECORD_ROWS: usize = 16_384;
 /// A collector commits so often.
 const COMMIT_S: i64 = 15;
 
