@@ -8,14 +8,15 @@ use std::collections::BTreeMap;
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
-use futures::{Stream, StreamExt};
+use futures::future::{self, BoxFuture};
+use futures::{FutureExt, Stream, StreamExt};
 
 use crate::error::StoreError;
 use crate::lake::{Lake, put_file};
 use crate::log::{AppStep, Change};
 use crate::parquet_file::{Effort, FileWriter};
 use crate::table::{DataFile, TableSnapshot, TableSpec, maintenance_app};
-use crate::write::{PartitionKey, Replaced, data_file, file_schema, fit, hash, off_worker};
+use crate::write::{PartitionKey, Replaced, begun_off_worker, data_file, file_schema, fit, hash, off_worker};
 
 /// Rows are encoded in pieces of so many, so that pages do not depend on how the rows came.
 const CHUNK_ROWS: usize = 1 << 16;
@@ -150,13 +151,15 @@ struct Chunks {
     schema: SchemaRef,
     waiting: Vec<RecordBatch>,
     rows: usize,
-    writer: Option<FileWriter>,
+    /// The writer, once it is done with the chunk before: while it encodes one, the next is gathered.
+    writer: Option<BoxFuture<'static, Result<FileWriter, StoreError>>>,
     any: bool,
 }
 
 impl Chunks {
     fn new(spec: &TableSpec, schema: SchemaRef) -> Result<Self, StoreError> {
-        let writer = Some(FileWriter::new(spec.name, &schema, spec.sort_by, Effort::Closed)?);
+        let writer = FileWriter::new(spec.name, &schema, spec.sort_by, Effort::Closed)?;
+        let writer = Some(future::ok(writer).boxed());
         Ok(Self { table: spec.name, schema, waiting: Vec::new(), rows: 0, writer, any: false })
     }
 
@@ -178,9 +181,10 @@ impl Chunks {
         let waiting = std::mem::take(&mut self.waiting);
         self.rows = 0;
         let chunk = concat_batches(&self.schema, &waiting).map_err(|source| StoreError::arrow(self.table, source))?;
-        let Some(mut writer) = self.writer.take() else { return Ok(()) };
+        let Some(writer) = self.writer.take() else { return Ok(()) };
+        let mut writer = writer.await?;
         self.any |= chunk.num_rows() > 0;
-        self.writer = Some(off_worker(move || writer.write(&chunk).map(|()| writer)).await?);
+        self.writer = Some(begun_off_worker(move || writer.write(&chunk).map(|()| writer)).boxed());
         Ok(())
     }
 
@@ -189,6 +193,9 @@ impl Chunks {
         if self.rows > 0 {
             self.flush().await?;
         }
-        Ok(self.writer.filter(|_| self.any))
+        match self.writer.filter(|_| self.any) {
+            Some(writer) => writer.await.map(Some),
+            None => Ok(None),
+        }
     }
 }

@@ -234,7 +234,14 @@ async fn encode(spec: &TableSpec, rows: &RecordBatch, effort: Effort) -> Result<
 pub(crate) async fn off_worker<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|source| StoreError::storage("encode rows", object_store::Error::JoinError { source }))?
+    begun_off_worker(work).await
+}
+
+/// As [`off_worker`], begun before it is waited for.
+pub(crate) fn begun_off_worker<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> impl Future<Output = Result<T, StoreError>> + Send + 'static {
+    let work = tokio::task::spawn_blocking(work);
+    let failed = |source| StoreError::storage("encode rows", object_store::Error::JoinError { source });
+    async move { work.await.map_err(failed)? }
 }
