@@ -1,10 +1,21 @@
 //! Cycles from readings to the read.
 
+use meterlake_model::ReadingFlags;
+
 use super::*;
 use crate::usage::tests::{Case, amount, at, hourly, reading};
+use crate::usage::{Reading, Rule, Severity};
 
 fn bill(case: &Case, from: &str, to: &str) -> BillingRead {
-    let usage = case.run();
+    bill_as(case, from, to, |finding| finding.severity)
+}
+
+/// As [`bill`], where the settings give findings another weight.
+fn bill_as(case: &Case, from: &str, to: &str, severity: impl Fn(&Finding) -> Severity) -> BillingRead {
+    let mut usage = case.run();
+    for finding in &mut usage.findings {
+        finding.severity = severity(finding);
+    }
     let installations: Vec<Installation> = case
         .meters
         .iter()
@@ -211,6 +222,22 @@ fn a_fall_nobody_explains_is_held_and_nothing_is_negative() {
     let read = bill(&case, "2026-03-01", "2026-04-01");
     assert_eq!(read.use_amount, Some(amount("1000")));
     assert_eq!(holds(&read), ["backward"]);
+}
+
+#[test]
+fn whatever_the_settings_make_a_stop_holds_by_its_name() {
+    let mark = |row| Reading { flags: ReadingFlags::TEST_MODE, ..row };
+    let case = Case::electricity()
+        .meter(&[("2026-03-01", "100000"), ("2026-03-01", "61000"), ("2026-03-20 12:00", "5"), ("2026-04-01", "62000")])
+        .readings([mark(reading(at("2026-03-25"), "61700", 0))])
+        .with(|_, c| c.digits = Some(5));
+    assert_eq!(holds(&bill(&case, "2026-03-01", "2026-04-01")), [""; 0]);
+    for (rule, name) in [(Rule::V07, "device_flag"), (Rule::V09, "gap"), (Rule::V13, "foreign"), (Rule::V15, "digits")]
+    {
+        let severity = |finding: &Finding| if finding.rule == rule { Severity::Stop } else { finding.severity };
+        let read = bill_as(&case, "2026-03-01", "2026-04-01", severity);
+        assert_eq!((read.use_amount, holds(&read)), (Some(amount("1000")), vec![name]));
+    }
 }
 
 #[test]
