@@ -1,7 +1,7 @@
 //! What the walk gives, put by until its partition is written: the walk comes in the order of meters, files are in the order
 //! of usage points.
 //!
-//! Up to a limit it stays in memory; the rest lies in one file, of which only the places are remembered.
+//! Up to a limit it stays in memory; the rest lies compressed in one file, of which only the places are remembered.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -19,6 +19,9 @@ use crate::tables::read::other;
 
 type Result<T> = std::result::Result<T, DataFusionError>;
 
+/// Of zstd: its quickest. The file is read once and then gone.
+const LEVEL: i32 = 1;
+
 /// A month, counted from the first one asked for, and a bucket.
 pub(super) type Place = (usize, u16);
 
@@ -35,7 +38,12 @@ pub(super) struct Shelf {
 #[derive(Clone)]
 enum Rows {
     Held(Vec<RecordBatch>),
-    Spilled { offset: u64, bytes: u64 },
+    /// Where it lies, its bytes there and those that they become.
+    Spilled {
+        offset: u64,
+        bytes: u64,
+        becomes: usize,
+    },
 }
 
 struct Spill {
@@ -71,6 +79,7 @@ impl Shelf {
             writer.write(batch)?;
         }
         let encoded = writer.into_inner()?;
+        let compressed = zstd::bulk::compress(&encoded, LEVEL)?;
         let spill = match &mut self.spill {
             Some(spill) => spill,
             none => {
@@ -81,10 +90,10 @@ impl Shelf {
             }
         };
         let offset = spill.file.seek(SeekFrom::Start(spill.end))?;
-        spill.file.write_all(&encoded)?;
-        let bytes = encoded.len() as u64;
+        spill.file.write_all(&compressed)?;
+        let bytes = compressed.len() as u64;
         spill.end = offset + bytes;
-        Ok(Rows::Spilled { offset, bytes })
+        Ok(Rows::Spilled { offset, bytes, becomes: encoded.len() })
     }
 
     /// The usage points of a place, in order.
@@ -97,11 +106,12 @@ impl Shelf {
         match self.by_place.get(&place).and_then(|points| points.get(point)) {
             None => Ok(Vec::new()),
             Some(Rows::Held(rows)) => Ok(rows.clone()),
-            Some(Rows::Spilled { offset, bytes }) => {
+            Some(Rows::Spilled { offset, bytes, becomes }) => {
                 let Some(spill) = &mut self.spill else { return Ok(Vec::new()) };
                 spill.file.seek(SeekFrom::Start(*offset))?;
-                let mut encoded = Vec::new();
-                Read::by_ref(&mut spill.file).take(*bytes).read_to_end(&mut encoded)?;
+                let mut compressed = Vec::new();
+                Read::by_ref(&mut spill.file).take(*bytes).read_to_end(&mut compressed)?;
+                let encoded = zstd::bulk::decompress(&compressed, *becomes)?;
                 Ok(StreamReader::try_new(Cursor::new(encoded), None)?.collect::<std::result::Result<_, _>>()?)
             }
         }
