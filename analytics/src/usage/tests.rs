@@ -1,5 +1,6 @@
 //! The acceptance cases of the walk and the fills, and its properties.
 
+mod aside;
 mod bench;
 mod cases;
 mod daiad;
