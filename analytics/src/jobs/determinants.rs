@@ -152,16 +152,7 @@ pub(super) async fn again(run: &Run<'_>, reads: &Reads<'_>, silence: &Arc<Silenc
     let hash = Hash::default();
     for (month, rows) in reads {
         let Ok(first_of_month) = CivilDay::parse(&format!("{month}-01")) else { continue };
-        let mut pass = Pass {
-            run,
-            needs: &needs,
-            installed: &installed,
-            month: first_of_month,
-            rows,
-            rows_read: 0,
-            walked: Some(silence),
-            hash: hash.clone(),
-        };
+        let mut pass = Pass::new(run, (&needs, &installed), (first_of_month, rows), Some(silence), &hash);
         let together = pass.together().await?;
         let mut points = pass.points(together, &mut measured).await?;
         while let Some(batch) = points.next().await? {
@@ -199,16 +190,7 @@ pub(super) async fn derive(run: &Run<'_>, reads: &Reads<'_>, output: &mut Output
     for (month, rows) in reads {
         output.partitions += 1;
         let Ok(first_of_month) = CivilDay::parse(&format!("{month}-01")) else { continue };
-        let mut pass = Pass {
-            run,
-            needs: &needs,
-            installed: &installed,
-            month: first_of_month,
-            rows,
-            rows_read: 0,
-            walked: None,
-            hash: hash.clone(),
-        };
+        let mut pass = Pass::new(run, (&needs, &installed), (first_of_month, rows), None, &hash);
         let together = pass.together().await?;
         let read_before = pass.rows_read;
         let points = pass.points(together, &mut measured).await?;
@@ -269,6 +251,16 @@ struct CommonPeak {
 }
 
 impl<'a, 'r> Pass<'a, 'r> {
+    fn new(
+        run: &'a Run<'r>,
+        (needs, installed): (&'a Needs, &'a Installed<'a>),
+        (month, rows): (CivilDay, &'a [ReadRow<'a>]),
+        walked: Option<&'a Arc<Silence>>,
+        hash: &Hash,
+    ) -> Self {
+        Self { run, needs, installed, month, rows, rows_read: 0, walked, hash: hash.clone() }
+    }
+
     /// The instants of all cycles of the run.
     fn span(&self) -> (Timestamp, Timestamp) {
         let start = self.rows.iter().map(|row| row.read.start).min();

@@ -106,7 +106,7 @@ pub async fn run(global: &Global, command: &RedecodeCommand) -> anyhow::Result<(
     match command {
         RedecodeCommand::Preview(args) => {
             let folder = Folder::new()?;
-            let preview = compute(&config, &lake, &args.selection, None, folder.path()).await?;
+            let preview = preview::preview(&config, &lake, &args.selection, None, folder.path()).await?;
             let effect = effect::effect(&lake, &setup::rules(&config), &preview).await?;
             show::show(&preview, &effect, &args.show, args.format).await
         }
@@ -127,18 +127,6 @@ pub async fn run(global: &Global, command: &RedecodeCommand) -> anyhow::Result<(
     }
 }
 
-/// A preview of what is there now, or as it was computed up to a commit before.
-async fn compute(
-    config: &Config,
-    lake: &Lake,
-    selection: &Selection,
-    pin: Option<i64>,
-    folder: &Path,
-) -> anyhow::Result<Preview> {
-    selection.check(config, Timestamp::now())?;
-    preview::preview(config, lake, selection, pin, folder).await
-}
-
 /// The preview of this name, computed once more: what is written must be what was seen.
 async fn again(
     config: &Config,
@@ -147,7 +135,7 @@ async fn again(
     id: &str,
     folder: &Path,
 ) -> anyhow::Result<Preview> {
-    let preview = compute(config, lake, selection, Some(pin_of(id)?), folder).await?;
+    let preview = preview::preview(config, lake, selection, Some(pin_of(id)?), folder).await?;
     ensure!(
         preview.id == id,
         "what would be written is not what preview {id} showed, but {}: the configuration, the registry or the selection \

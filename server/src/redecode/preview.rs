@@ -64,6 +64,7 @@ pub(super) async fn preview(
     pin: Option<i64>,
     folder: &Path,
 ) -> anyhow::Result<Preview> {
+    selection.check(config, Timestamp::now())?;
     let session = lake.open_session(ReadOptions::default()).await?;
     let pin = match pin {
         Some(pin) => pin,
